@@ -1,0 +1,208 @@
+"""Bijections made of bijections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from flowkit.bijection import Bijection, Cond, Example, Prepared, require_image, zero_logdet
+from flowkit.layers import ActNorm, AffineInjector, FoldedConv1x1, InvConv1x1, Squeeze
+from flowkit.nets import ConvNet
+
+
+class Chain(Bijection):
+    """y = fₙ(… f₂(f₁(x))), the log-determinants summed.
+
+    Args:
+        layers: f₁ … fₙ in the order of data -> noise; they share one condition.
+    """
+
+    def __init__(self, *layers: Bijection) -> None:
+        super().__init__()
+        for layer in layers:
+            if not isinstance(layer, Bijection):
+                raise TypeError(f"Chain: expected bijections, got {type(layer).__name__}")
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        total = zero_logdet(x)
+        for layer, layer_cond in zip(self, self._conds(cond), strict=True):
+            x, logdet = layer(x, layer_cond)
+            total = total + logdet
+        return x, total
+
+    def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        total = zero_logdet(y)
+        for layer, layer_cond in reversed(list(zip(self, self._conds(cond), strict=True))):
+            y, logdet = layer.inverse(y, layer_cond)
+            total = total + logdet
+        return y, total
+
+    def _conds(self, cond: Cond) -> list[Cond]:
+        prepared = self.prepared(cond)
+        return [cond] * len(self) if prepared is None else prepared
+
+    def prepare(self, cond: Cond) -> Prepared:
+        return Prepared(self, [layer.prepare(cond) for layer in self])
+
+    def fold(self) -> Chain:
+        """Every layer folded, and each ActNorm followed by an InvConv1x1 merged into one layer."""
+        folded: list[Bijection] = []
+        layers = list(self)
+        while layers:
+            layer = layers.pop(0)
+            if isinstance(layer, ActNorm) and layers and isinstance(layers[0], InvConv1x1):
+                folded.append(FoldedConv1x1(layers.pop(0).weight, layer))
+            else:
+                folded.append(layer.fold())
+        return Chain(*folded)
+
+    def __iter__(self) -> Iterator[Bijection]:
+        return iter(self.layers)  # pyright: ignore[reportReturnType]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: int) -> Bijection:
+        return self.layers[index]  # pyright: ignore[reportReturnType]
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        return [
+            Example(lambda: cls(ActNorm(3), InvConv1x1(3), Squeeze(), ActNorm(12)), (3, 2, 2)),
+            Example(lambda: cls(ActNorm(3), InvConv1x1(3)).fold(), (3, 2, 2), name="folded"),
+        ]
+
+
+class Inverse(Bijection):
+    """The other direction of `bijection`: its inverse is forward here."""
+
+    def __init__(self, bijection: Bijection) -> None:
+        super().__init__()
+        self.bijection = bijection
+
+    def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        return self.bijection.inverse(x, cond)
+
+    def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        return self.bijection(y, cond)
+
+    def prepare(self, cond: Cond) -> Cond:
+        return self.bijection.prepare(cond)
+
+    def fold(self) -> Inverse:
+        return Inverse(self.bijection.fold())
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        injector = partial(AffineInjector, 2, partial(ConvNet, hidden=4), cond_channels=2)
+        return [Example(lambda: cls(injector()), (2, 2, 2), (2, 2, 2))]
+
+
+class At(Bijection):
+    """`bijection` conditioned on one entry of a mapping: cond[key].
+
+    Args:
+        key: the entry that `bijection` gets as its condition.
+        bijection: the map.
+
+    Raises (on use):
+        ValueError: there is no condition.
+        TypeError: the condition isn't a mapping.
+        KeyError: the mapping has no such entry.
+    """
+
+    def __init__(self, key: str, bijection: Bijection) -> None:
+        super().__init__()
+        self.key = key
+        self.bijection = bijection
+
+    def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        return self.bijection(x, self._entry(cond))
+
+    def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        return self.bijection.inverse(y, self._entry(cond))
+
+    def prepare(self, cond: Cond) -> Prepared:
+        return Prepared(self, self.bijection.prepare(self._entry(cond)))
+
+    def fold(self) -> At:
+        return At(self.key, self.bijection.fold())
+
+    def _entry(self, cond: Cond) -> Cond:
+        prepared = self.prepared(cond)
+        if prepared is not None:
+            return prepared
+        if cond is None:
+            raise ValueError(f"At: expected a condition with the entry {self.key!r}, got None")
+        if not isinstance(cond, Mapping):
+            raise TypeError(f"At: expected a mapping, got {type(cond).__name__}")
+        if self.key not in cond:
+            raise KeyError(f"At: expected an entry {self.key!r}, got {sorted(cond)}")
+        return cond[self.key]
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        injector = partial(AffineInjector, 2, partial(ConvNet, hidden=4), cond_channels=2)
+        return [Example(lambda: cls("half", injector()), (2, 2, 2), {"half": (2, 2, 2)})]
+
+
+class OnChannels(Bijection):
+    """`bijection` on the first `channels` channels; the others pass through.
+
+    A flow that factors out half of its channels is
+    `OnChannels(n, Chain(Squeeze(), ..., Inverse(Squeeze())))`.
+
+    Args:
+        channels: n, how many channels `bijection` sees; fewer than the input has.
+        bijection: a map that keeps the shape of what it is given.
+    """
+
+    def __init__(self, channels: int, bijection: Bijection) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"OnChannels: expected at least 1 channel, got {channels}")
+        self.channels = channels
+        self.bijection = bijection
+
+    def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        first, rest = self._parts(x)
+        changed, logdet = self.bijection(first, cond)
+        return self._joined(first, changed, rest), logdet
+
+    def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        first, rest = self._parts(y)
+        changed, logdet = self.bijection.inverse(first, cond)
+        return self._joined(first, changed, rest), logdet
+
+    def prepare(self, cond: Cond) -> Cond:
+        return self.bijection.prepare(cond)
+
+    def fold(self) -> OnChannels:
+        return OnChannels(self.channels, self.bijection.fold())
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        require_image(self, x)
+        if x.shape[1] < self.channels:
+            raise ValueError(
+                f"OnChannels: expected at least {self.channels} channels, got {tuple(x.shape)}"
+            )
+        return x[:, : self.channels], x[:, self.channels :]
+
+    def _joined(self, first: Tensor, changed: Tensor, rest: Tensor) -> Tensor:
+        if changed.shape != first.shape:
+            raise ValueError(
+                f"OnChannels: expected a bijection that keeps the shape {tuple(first.shape)}, "
+                f"got {tuple(changed.shape)} from {type(self.bijection).__name__}"
+            )
+        return torch.cat([changed, rest.to(changed.dtype)], dim=1)
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        def multiscale() -> OnChannels:
+            return cls(1, Chain(Squeeze(), ActNorm(4), InvConv1x1(4), Inverse(Squeeze())))
+
+        return [Example(multiscale, (2, 2, 4))]

@@ -1,0 +1,98 @@
+"""A bijection and a base distribution: a density over images, given a condition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal, TransformedDistribution
+
+from flowkit.bijection import Bijection, Cond
+from flowkit.transform import BijectionTransform
+
+
+def image_normal(mean: Tensor, std: Tensor | float = 1.0) -> Independent:
+    """N(mean, std²) over images: independent per element, one event per (C, H, W).
+
+    Args:
+        mean: (B, C, H, W).
+        std: broadcastable to it, positive.
+    """
+    return Independent(Normal(mean, std, validate_args=False), 3, validate_args=False)
+
+
+class Flow(nn.Module):
+    """log p(x | c) = log p_base(z | c) + log|det dz/dx|  with z = bijection(x, c).
+
+    Args:
+        bijection: data -> noise.
+        base: cond -> distribution of the noise, with batch shape (B,) and event shape (C, H, W); a
+            function or a module. `image_normal` makes the usual one.
+
+    Rezende & Mohamed, Variational inference with normalizing flows, 2015, arXiv:1505.05770, eq. 5.
+    """
+
+    def __init__(self, bijection: Bijection, base: Callable[[Cond], Distribution]) -> None:
+        super().__init__()
+        self.bijection = bijection
+        self.base = base
+
+    def forward(self, x: Tensor, cond: Cond = None) -> Tensor:
+        """`log_prob`, as the call that DistributedDataParallel wraps."""
+        return self.log_prob(x, cond)
+
+    def log_prob(self, x: Tensor, cond: Cond = None) -> Tensor:
+        """Log-density of each image, in nats.
+
+        Args:
+            x: (B, C, H, W).
+            cond: the condition of these images.
+
+        Returns:
+            (B,).
+        """
+        z, logdet = self.bijection(x, cond)
+        return self.base(cond).log_prob(z) + logdet
+
+    def sample(
+        self, cond: Cond = None, *, temperature: float = 1.0, num_samples: int | None = None
+    ) -> Tensor:
+        """Images drawn given the condition; gradients flow through where the base allows it.
+
+        Args:
+            cond: the condition of a batch of B.
+            temperature: τ >= 0 in z = mean + τ·(sample - mean). 1 draws from the model, 0 gives the
+                image of the base's mean.
+            num_samples: how many for each condition; what depends on the condition alone is computed
+                once for all of them. None: one.
+
+        Returns:
+            (B, C, H, W), or (num_samples, B, C, H, W) if a number is given.
+
+        Raises:
+            ValueError: temperature < 0 or num_samples < 1.
+        """
+        if temperature < 0:
+            raise ValueError(f"Flow.sample: expected temperature >= 0, got {temperature}")
+        if num_samples is not None and num_samples < 1:
+            raise ValueError(f"Flow.sample: expected num_samples >= 1, got {num_samples}")
+        given = self.given(cond)
+        shape = torch.Size(() if num_samples is None else (num_samples,))
+        mean = given.base_dist.mean
+        if temperature == 0:
+            noise = mean.expand(shape + mean.shape)
+        else:
+            draw = given.base_dist.rsample if given.base_dist.has_rsample else given.base_dist.sample
+            noise = mean + temperature * (draw(shape) - mean)
+        return given.transforms[0](noise)
+
+    def given(self, cond: Cond = None) -> TransformedDistribution:
+        """p(x | cond) as a torch distribution; the work that depends on the condition alone is done
+        here, once, and reused by every `sample` and `log_prob` of the result."""
+        transform = BijectionTransform(self.bijection, self.bijection.prepare(cond))
+        return TransformedDistribution(self.base(cond), [transform], validate_args=False)
+
+    def fold(self) -> Flow:
+        """The same density, frozen and made cheap for inference."""
+        return Flow(self.bijection.fold(), self.base)

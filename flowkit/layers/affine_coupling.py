@@ -1,0 +1,87 @@
+"""Affine coupling: half of the channels (and a condition) shift and scale the other half."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from flowkit.bijection import Bijection, Cond, Example, require_image
+from flowkit.cond import beside, require_cond
+from flowkit.nets import ConvNet, fold_net
+from flowkit.ops import ExpScale, SigmoidScale, affine_coupling, affine_coupling_inverse
+
+Net = Callable[[int, int], nn.Module]
+"""Makes the net that takes (B, c_in, H, W) to (B, c_out, H, W) from (c_in, c_out)."""
+
+
+class AffineCoupling(Bijection):
+    """y = [x₁, (x₂ + t)·s] with t, s = net([x₁, cond]),  log|det| = Σ log s.
+
+    Args:
+        channels: C of the input (B, C, H, W), at least 2; the first C // 2 are kept.
+        net: makes the conditioner from its input and output channels, e.g. `ConvNet`. Its output
+            holds the shift, then the raw scale.
+        cond_channels: D of the condition (B, D, H, W); 0 for an unconditional coupling.
+        scale: the map from raw output to scale, bounded away from 0 and ∞.
+
+    Dinh et al., Real NVP, 2017, arXiv:1605.08803, eq. 7; with a condition, Winkler et al., Learning
+    likelihoods with conditional normalizing flows, 2019, arXiv:1912.00042, §3.2.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        net: Net,
+        *,
+        cond_channels: int = 0,
+        scale: SigmoidScale | ExpScale = SigmoidScale(),
+    ) -> None:
+        super().__init__()
+        if channels < 2:
+            raise ValueError(f"AffineCoupling: expected at least 2 channels, got {channels}")
+        self.channels = channels
+        self.kept = channels // 2
+        self.cond_channels = cond_channels
+        self.scale = scale
+        self.net = net(self.kept + cond_channels, 2 * (channels - self.kept))
+
+    def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        return affine_coupling(x, self._params(x, cond), self.scale)
+
+    def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        return affine_coupling_inverse(y, self._params(y, cond), self.scale)
+
+    def _params(self, x: Tensor, cond: Cond) -> Tensor:
+        require_image(self, x, self.channels)
+        if self.cond_channels:
+            cond = require_cond(self, cond, self.cond_channels, like=x)
+        else:
+            cond = None
+        parameter = next(self.net.parameters(), x)
+        return self.net(beside(x[:, : self.kept], cond).to(parameter.dtype))
+
+    def fold(self) -> AffineCoupling:
+        net = fold_net(self.net)
+        return AffineCoupling(
+            self.channels,
+            lambda c_in, c_out: net,
+            cond_channels=self.cond_channels,
+            scale=self.scale,
+        )
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        net = partial(ConvNet, hidden=4)
+        return [
+            Example(lambda: cls(4, net), (4, 2, 2), name="unconditional"),
+            Example(lambda: cls(3, net, cond_channels=2), (3, 2, 3), (2, 2, 3), name="conditional"),
+            Example(
+                lambda: cls(3, net, cond_channels=2, scale=ExpScale(1.0)),
+                (3, 2, 2),
+                (2, 2, 2),
+                name="exponential",
+            ),
+        ]

@@ -1,0 +1,81 @@
+"""Affine injector: the condition alone shifts and scales every channel."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor
+
+from flowkit.bijection import Bijection, Cond, Example, Prepared, require_image
+from flowkit.cond import require_cond
+from flowkit.layers.affine_coupling import Net
+from flowkit.nets import ConvNet, fold_net
+from flowkit.ops import ExpScale, SigmoidScale, affine_coupling, affine_coupling_inverse
+
+
+class AffineInjector(Bijection):
+    """y = (x + t)·s with t, s = net(cond),  log|det| = Σ log s.
+
+    `prepare` runs the net, so that samples of one condition share it.
+
+    Args:
+        channels: C of the input (B, C, H, W).
+        net: makes the conditioner from its input and output channels, e.g. `ConvNet`. Its output
+            holds the shift, then the raw scale.
+        cond_channels: D of the condition (B, D, H, W).
+        scale: the map from raw output to scale, bounded away from 0 and ∞.
+
+    Lugmayr et al., SRFlow, 2020, arXiv:2006.14200, §3.3 "affine injector".
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        net: Net,
+        *,
+        cond_channels: int,
+        scale: SigmoidScale | ExpScale = SigmoidScale(),
+    ) -> None:
+        super().__init__()
+        if cond_channels < 1:
+            raise ValueError(
+                f"AffineInjector: expected at least 1 condition channel, got {cond_channels}"
+            )
+        self.channels = channels
+        self.cond_channels = cond_channels
+        self.scale = scale
+        self.net = net(cond_channels, 2 * channels)
+
+    def prepare(self, cond: Cond) -> Prepared:
+        return Prepared(self, self._net(require_cond(self, cond, self.cond_channels)))
+
+    def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        return affine_coupling(x, self._params(x, cond), self.scale)
+
+    def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        return affine_coupling_inverse(y, self._params(y, cond), self.scale)
+
+    def _params(self, x: Tensor, cond: Cond) -> Tensor:
+        require_image(self, x, self.channels)
+        params = self.prepared(cond)
+        if params is None:
+            params = self._net(require_cond(self, cond, self.cond_channels, like=x))
+        return params
+
+    def _net(self, cond: Tensor) -> Tensor:
+        parameter = next(self.net.parameters(), cond)
+        return self.net(cond.to(parameter.dtype))
+
+    def fold(self) -> AffineInjector:
+        net = fold_net(self.net)
+        return AffineInjector(
+            self.channels,
+            lambda c_in, c_out: net,
+            cond_channels=self.cond_channels,
+            scale=self.scale,
+        )
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        net = partial(ConvNet, hidden=4)
+        return [Example(lambda: cls(3, net, cond_channels=2), (3, 2, 2), (2, 2, 2))]

@@ -1,0 +1,56 @@
+"""Affine coupling from the whole input and the whole output of the conditioner net."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from flowkit.bijection import logdet_dtype, require_image
+from flowkit.ops.affine_coupling import reference
+from flowkit.ops.affine_coupling.scale import ExpScale, Scale, SigmoidScale
+
+__all__ = ["ExpScale", "Scale", "SigmoidScale", "affine_coupling", "affine_coupling_inverse"]
+
+
+def affine_coupling(
+    x: Tensor, params: Tensor, scale_map: Scale = SigmoidScale()
+) -> tuple[Tensor, Tensor]:
+    """Keep the first channels of x, shift and scale the last n: y = [x₁, (x₂ + t)·s].
+
+    Args:
+        x: (B, C, H, W).
+        params: (B, 2n, H, W) with 1 <= n <= C: the shift t, then the raw scale. n = C keeps nothing
+            (an injector). bf16 and fp16 are read as float32.
+        scale_map: raw -> (s, log s).
+
+    Returns:
+        y (B, C, H, W) and Σ log s (B,), both float32, or float64 for float64 x.
+
+    Raises:
+        TypeError, ValueError: the tensors aren't as above.
+
+    Dinh et al., Density estimation using Real NVP, 2017, arXiv:1605.08803, eq. 7; shift first and
+    then scale, as in Lugmayr et al., SRFlow, 2020, arXiv:2006.14200, eq. 6.
+    """
+    return reference.affine_coupling(*_checked(x, params), scale_map)
+
+
+def affine_coupling_inverse(
+    y: Tensor, params: Tensor, scale_map: Scale = SigmoidScale()
+) -> tuple[Tensor, Tensor]:
+    """The inverse of `affine_coupling`: x = [y₁, y₂ / s - t] and -Σ log s (B,)."""
+    return reference.affine_coupling_inverse(*_checked(y, params), scale_map)
+
+
+def _checked(x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+    require_image("affine_coupling", x)
+    require_image("affine_coupling (params)", params)
+    batch, channels, height, width = x.shape
+    fits = params.shape[0] == batch and params.shape[2:] == x.shape[2:]
+    if not fits or params.shape[1] % 2 or not 2 <= params.shape[1] <= 2 * channels:
+        raise ValueError(
+            f"affine_coupling: expected params of shape ({batch}, 2n, {height}, {width}) with "
+            f"1 <= n <= {channels}, got {tuple(params.shape)}"
+        )
+    dtype = logdet_dtype(x)
+    return x.to(dtype), params.to(dtype)
