@@ -34,7 +34,9 @@ def conv1x1(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"got {came[0]} and {came[1]}"
         )
     dtype = logdet_dtype(x)
-    with torch.autocast(x.device.type, enabled=False):
-        return reference.conv1x1(
-            x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-        )
+    x, weight = x.to(dtype), weight.to(dtype)
+    bias = None if bias is None else bias.to(dtype)
+    if torch.amp.is_autocast_available(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            return reference.conv1x1(x, weight, bias)
+    return reference.conv1x1(x, weight, bias)

@@ -1,0 +1,106 @@
+"""Weights in files: safetensors with the network's configuration inside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from llflow.files import write_atomically
+from llflow.model import Config, LLFlow
+
+DEFAULTS = Path(__file__).parent / "weights"
+DEFAULT = "tiny"
+
+
+class CheckpointError(ValueError):
+    """A file doesn't hold weights of LLFlow, or holds damaged ones."""
+
+
+def save(model: LLFlow, path: Path) -> None:
+    """Write weights and configuration; the file appears whole or not at all."""
+    tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    content = save_tensors(tensors, {"llflow": json.dumps(asdict(model.config))})
+    write_atomically(path, lambda file: file.write(content))
+
+
+def shipped() -> list[str]:
+    """Names of the weights that come with the package."""
+    return sorted(path.stem for path in DEFAULTS.glob("*.safetensors"))
+
+
+def load(weights: str | Path = DEFAULT) -> LLFlow:
+    """The model in evaluation mode.
+
+    Args:
+        weights: the name of shipped weights, or the path of a .safetensors file from `save`.
+
+    Raises:
+        CheckpointError: the file doesn't hold weights of LLFlow, is truncated, or (shipped weights)
+            its SHA-256 is another than the recorded one.
+        OSError: it can't be read.
+    """
+    if str(weights) in shipped():
+        path = DEFAULTS / f"{weights}.safetensors"
+        verify(path)
+    else:
+        path = Path(weights)
+        if not path.exists():
+            raise CheckpointError(
+                f"{weights}: no such file, nor shipped weights of this name "
+                f"({', '.join(shipped()) or 'none are shipped'})"
+            )
+    config = _read_config(path)
+    model = LLFlow(config)
+    expected = model.state_dict()
+    tensors = load_tensors(path.read_bytes())
+    for name in sorted(expected.keys() | tensors.keys()):
+        wanted = tuple(expected[name].shape) if name in expected else None
+        came = tuple(tensors[name].shape) if name in tensors else None
+        if wanted != came:
+            raise CheckpointError(f"{path}: expected {name} of shape {wanted}, got {came}")
+        if not tensors[name].isfinite().all():
+            raise CheckpointError(f"{path}: {name} holds values that aren't finite")
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _read_config(path: Path) -> Config:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+    if "llflow" not in metadata:
+        raise CheckpointError(
+            f"{path}: holds no LLFlow configuration (`llflow convert` turns the authors' "
+            "checkpoints into files that do)"
+        )
+    try:
+        values = json.loads(metadata["llflow"])
+        unknown = set(values) - {field.name for field in fields(Config)}
+        if unknown:
+            raise ValueError(f"unknown setting {sorted(unknown)[0]}")
+        return Config(**values)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged LLFlow configuration ({error})") from error
+
+
+def verify(path: Path) -> None:
+    """Compare a file with the entry of its name in SHA256SUMS beside it.
+
+    Raises:
+        CheckpointError: they differ, or there is no entry.
+    """
+    lines = (path.parent / "SHA256SUMS").read_text().splitlines()
+    recorded = {name: digest for digest, name in (line.split() for line in lines)}
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if recorded.get(path.name) != digest:
+        raise CheckpointError(
+            f"{path}: expected SHA-256 {recorded.get(path.name, '(none recorded)')}, got {digest}"
+        )

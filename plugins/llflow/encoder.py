@@ -1,0 +1,100 @@
+"""The conditional encoder: what the dark picture says, at three resolutions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SLOPE = 0.2  # of every leaky ReLU
+
+
+class DenseBlock(nn.Module):
+    """Five 3x3 convolutions, each seeing all before it; x + 0.2·(the last one's output).
+
+    Zhang et al., Residual Dense Network, CVPR 2018, arXiv:1802.08797, with ESRGAN's scaling.
+    """
+
+    def __init__(self, features: int, growth: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(features + i * growth, growth if i < 4 else features, 3, padding=1)
+            for i in range(5)
+        )
+        for conv in self.convs:
+            nn.init.kaiming_normal_(conv.weight)
+            conv.weight.data *= 0.1
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = [x]
+        for conv in self.convs[:4]:
+            seen.append(F.leaky_relu(conv(torch.cat(seen, dim=1)), SLOPE))
+        return x + 0.2 * self.convs[4](torch.cat(seen, dim=1))
+
+
+class ResidualDenseBlocks(nn.Sequential):
+    """Residual in residual: x + 0.2·(three dense blocks).
+
+    Wang et al., ESRGAN, ECCV workshops 2018, arXiv:1809.00219, §3.1.
+    """
+
+    def __init__(self, features: int, growth: int) -> None:
+        super().__init__(*(DenseBlock(features, growth) for _ in range(3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0.2 * super().forward(x)
+
+
+class ConditionEncoder(nn.Module):
+    """Features (B, 12, H, W) -> conditions and color map; H and W multiples of 8.
+
+    Args:
+        features: channels of the trunk.
+        growth: channels that each dense convolution adds.
+        blocks: length of the trunk, which runs at half resolution.
+        taps: the trunk's blocks whose outputs join every condition.
+        color_scale: upper end of the color map's range.
+
+    Gives {"half": (B, D, H/2, W/2), "quarter": (B, D, H/4, W/4), "eighth": (B, D, H/8, W/8),
+    "color_map": (B, 3, H, W) in (0, color_scale)} with D = features·(1 + number of taps).
+
+    Wang et al., AAAI 2022, "Encoder for Illumination Invariant Color Map", as the released network
+    has it: the level at a quarter is activated, the other two are not.
+    """
+
+    def __init__(
+        self, features: int, growth: int, blocks: int, taps: tuple[int, ...], color_scale: float
+    ) -> None:
+        super().__init__()
+        self.taps = taps
+        self.color_scale = color_scale
+        self.conv_first = nn.Conv2d(12, features, 3, padding=1)
+        self.conv_second = nn.Conv2d(features, features, 3, padding=1)
+        self.trunk = nn.ModuleList(ResidualDenseBlocks(features, growth) for _ in range(blocks))
+        self.trunk_conv = nn.Conv2d(features, features, 3, padding=1)
+        self.down_quarter = nn.Conv2d(features, features, 3, padding=1)
+        self.down_eighth = nn.Conv2d(features, features, 3, padding=1)
+        self.color_head = nn.Conv2d(features, 3, 1)
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        full = self.conv_second(F.leaky_relu(self.conv_first(features), SLOPE))
+        head = trunk = F.max_pool2d(full, 2)
+        tapped = []
+        for index, block in enumerate(self.trunk):
+            trunk = block(trunk)
+            if index in self.taps:
+                tapped.append(trunk)
+        half = head + self.trunk_conv(trunk)
+        quarter = F.leaky_relu(self.down_quarter(F.avg_pool2d(half, 2)), SLOPE)
+        eighth = self.down_eighth(F.avg_pool2d(quarter, 2))
+        # A 1x1 convolution commutes with nearest-neighbour upsampling; this side is four times
+        # cheaper.
+        colors = self.color_scale * torch.sigmoid(self.color_head(half))
+        taps = torch.cat(tapped, dim=1)
+        return {
+            "half": torch.cat([half, taps], dim=1),
+            "quarter": torch.cat([quarter, taps[..., ::2, ::2]], dim=1),
+            "eighth": torch.cat([eighth, taps[..., ::4, ::4]], dim=1),
+            "color_map": F.interpolate(colors, scale_factor=2, mode="nearest"),
+        }

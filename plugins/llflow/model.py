@@ -1,0 +1,192 @@
+"""LLFlow: a conditional encoder and a conditional flow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from flowkit import (
+    ActNorm,
+    AffineCoupling,
+    AffineInjector,
+    At,
+    Bijection,
+    Chain,
+    ConvNet,
+    Flow,
+    InvConv1x1,
+    SigmoidScale,
+    Squeeze,
+    initialize,
+)
+from llflow import retinex
+from llflow.encoder import ConditionEncoder
+from llflow.preprocess import encoder_features
+from llflow.prior import color_map_prior, squeeze_map
+
+LEVELS = {"half": 12, "quarter": 48, "eighth": 192}  # condition and channels of each level
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that the network's shape depends on; travels with its weights.
+
+    Attributes:
+        features: channels of the encoder's trunk.
+        blocks: its length in residual-in-residual dense blocks.
+        taps: the blocks whose outputs join the conditions.
+        growth: channels that each dense convolution adds.
+        steps: coupled flow steps per level.
+        hidden: channels inside the conditioner nets.
+        scale_floor: smallest factor of an affine layer; an inverse divides by it.
+        color_map: "sum" (released network) or "mean" (paper), see `llflow.retinex`.
+    """
+
+    features: int
+    blocks: int
+    taps: tuple[int, ...]
+    growth: int = 32
+    steps: int
+    hidden: int = 64
+    scale_floor: float = 1e-4
+    color_map: str = "sum"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "taps", tuple(self.taps))
+        for name in ("features", "blocks", "growth", "steps", "hidden"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"Config: expected {name} to be a positive integer, got {value!r}")
+        if not self.taps or not all(0 <= tap < self.blocks for tap in self.taps):
+            raise ValueError(
+                f"Config: expected taps among blocks 0 … {self.blocks - 1}, got {self.taps}"
+            )
+        if self.color_map not in retinex.COLOR_MAPS:
+            raise ValueError(
+                f"Config: expected color_map to be one of {sorted(retinex.COLOR_MAPS)}, "
+                f"got {self.color_map!r}"
+            )
+
+    @property
+    def cond_channels(self) -> int:
+        return self.features * (1 + len(self.taps))
+
+
+LARGE = Config(features=64, blocks=24, taps=(1, 3, 5, 7), steps=12)
+SMALL = Config(features=32, blocks=4, taps=(1,), steps=4)
+TINY = Config(features=16, growth=8, blocks=2, taps=(1,), steps=3, hidden=24, scale_floor=0.1)
+SIZES = {"tiny": TINY, "small": SMALL, "large": LARGE}
+
+
+class LLFlow(nn.Module):
+    """p(bright picture | dark picture), and the bright picture it deems typical.
+
+    `encoder` turns the dark picture into conditions and a color map; `flow` maps bright pictures
+    (B, 3, H, W) to latents (B, 192, H/8, W/8) under them, with N(color map, 1) for the latents.
+
+    Wang et al., Low-Light Image Enhancement with Normalizing Flow, AAAI 2022.
+    """
+
+    def __init__(self, config: Config = TINY) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = ConditionEncoder(
+            config.features,
+            config.growth,
+            config.blocks,
+            config.taps,
+            color_scale=3.0 if config.color_map == "mean" else 1.0,
+        )
+        levels = [_level(key, channels, config) for key, channels in LEVELS.items()]
+        self.flow = Flow(Chain(*levels), color_map_prior)
+
+    def condition(self, low: Tensor) -> dict[str, Tensor]:
+        """Conditions and color map of dark pictures.
+
+        Args:
+            low: (B, 6, H, W) from `llflow.preprocess.network_input`, H and W multiples of 8.
+        """
+        if low.dim() != 4 or low.shape[1] != 6 or low.shape[2] % 8 or low.shape[3] % 8:
+            raise ValueError(
+                "LLFlow: expected the network's input as (B, 6, H, W) with H and W multiples of 8, "
+                f"got {tuple(low.shape)}"
+            )
+        return self.encoder(encoder_features(low, self.config.color_map))
+
+    def reference_color_map(self, bright: Tensor) -> Tensor:
+        """C(x_ref) (B, 3, H, W) in the formula that this model was built for."""
+        return retinex.COLOR_MAPS[self.config.color_map](bright)
+
+    def nll(
+        self,
+        bright: Tensor,
+        low: Tensor,
+        from_reference: Tensor | bool = False,
+    ) -> Tensor:
+        """Negative log-likelihood in bits per pixel (not per channel), (B,).
+
+            -(log N(z; r, 1) + log|det dz/dx|) / (H·W·ln 2),   z = flow(bright | low)
+
+        Args:
+            bright: (B, 3, H, W) in [0, 1].
+            low: (B, 6, H, W) of the dark pictures.
+            from_reference: which samples centre the prior on the reference's own color map instead
+                of the encoder's, a bool or bools (B,): the random selector r(a, b) of eq. 9, drawn
+                true with probability p.
+
+        Wang et al., AAAI 2022, eq. 7-9.
+        """
+        cond = self.condition(low)
+        from_reference = torch.as_tensor(from_reference, device=low.device).expand(len(low))
+        center = torch.where(
+            from_reference[:, None, None, None],
+            self.reference_color_map(bright),
+            cond["color_map"],
+        )
+        log_prob = self.flow.log_prob(bright, cond | {"color_map": center})
+        return -log_prob / (math.log(2) * bright.shape[2] * bright.shape[3])
+
+    def forward(self, bright: Tensor, low: Tensor, from_reference: Tensor | bool = False) -> Tensor:
+        """`nll`, as the call that DistributedDataParallel wraps."""
+        return self.nll(bright, low, from_reference)
+
+    @torch.no_grad()
+    def initialize(self, bright: Tensor, low: Tensor) -> None:
+        """Set every ActNorm and every norm of the conditioner nets from one batch of pairs."""
+        initialize(self.flow, bright, self.condition(low))
+
+    def fold(self) -> LLFlow:
+        """The same model, frozen and made cheap for enhancement; `self` keeps its own weights and
+        shares the encoder."""
+        folded = LLFlow.__new__(LLFlow)
+        nn.Module.__init__(folded)
+        folded.config = replace(self.config)
+        folded.encoder = self.encoder
+        folded.flow = self.flow.fold()
+        return folded
+
+
+def _level(key: str, channels: int, config: Config) -> Bijection:
+    """Halve the resolution, mix the channels twice, then `steps` steps that see cond[key]."""
+    steps = [layer for _ in range(config.steps) for layer in _step(channels, config)]
+    mixing = [layer for _ in range(2) for layer in _mixing(channels)]
+    return Chain(Squeeze(), Chain(*mixing), At(key, Chain(*steps)))
+
+
+def _mixing(channels: int) -> tuple[Bijection, Bijection]:
+    return ActNorm(channels), InvConv1x1(channels)
+
+
+def _step(channels: int, config: Config) -> tuple[Bijection, ...]:
+    net = partial(ConvNet, hidden=config.hidden)
+    scale = SigmoidScale(floor=config.scale_floor)
+    cond = config.cond_channels
+    return (
+        *_mixing(channels),
+        AffineInjector(channels, net, cond_channels=cond, scale=scale),
+        AffineCoupling(channels, net, cond_channels=cond, scale=scale),
+    )

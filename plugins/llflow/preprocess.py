@@ -1,0 +1,57 @@
+"""From a picture to the network's input, and back to the picture's size."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from llflow import retinex
+
+MULTIPLE = 8  # the flow squeezes three times
+
+
+def network_input(image: Tensor, equalized: Tensor) -> Tensor:
+    """The six channels that a model is given: log-image and equalised image.
+
+    Args:
+        image: (..., 3, H, W) RGB in [0, 1].
+        equalized: the same shape; cut out of `llflow.retinex.equalize` of the *whole* picture, whose
+            histogram a crop or a padded picture doesn't have.
+
+    Returns:
+        (..., 6, H, W).
+    """
+    return torch.cat([retinex.log_low(image), equalized], dim=-3)
+
+
+def encoder_features(network_input: Tensor, color_map: str = "sum") -> Tensor:
+    """The encoder's twelve channels: log-image, equalised image, color map, noise map.
+
+    Args:
+        network_input: (B, 6, H, W) from `network_input`.
+        color_map: "sum" or "mean", see `llflow.retinex`.
+
+    Returns:
+        (B, 12, H, W). Wang et al., AAAI 2022, Fig. 3.
+    """
+    colors = retinex.COLOR_MAPS[color_map](network_input[:, :3].exp())
+    return torch.cat([network_input, colors, retinex.noise_map(colors)], dim=1)
+
+
+def pad(image: Tensor) -> Tensor:
+    """Mirror the right and bottom edge of (..., H, W) until H and W are multiples of 8.
+
+    The edge pixel itself is repeated (numpy's "symmetric"), which works from 1×1 up.
+    """
+    height, width = image.shape[-2:]
+    return image[..., _mirrored(height), :][..., _mirrored(width)]
+
+
+def _mirrored(size: int) -> Tensor:
+    position = torch.arange(-(-size // MULTIPLE) * MULTIPLE) % (2 * size)
+    return torch.minimum(position, 2 * size - 1 - position)
+
+
+def crop(image: Tensor, height: int, width: int) -> Tensor:
+    """Undo `pad`."""
+    return image[..., :height, :width]

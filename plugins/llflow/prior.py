@@ -1,0 +1,18 @@
+"""The color-map prior: where the flow's noise is centred."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.distributions import Independent
+
+from flowkit import Squeeze, image_normal
+
+
+def squeeze_map(color_map: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, 192, H/8, W/8): the color map in the shape of the latent."""
+    return Squeeze(8)(color_map)[0]
+
+
+def color_map_prior(cond: dict[str, Tensor]) -> Independent:
+    """N(squeeze₈(cond["color_map"]), 1). Wang et al., AAAI 2022, eq. 8."""
+    return image_normal(squeeze_map(cond["color_map"]))

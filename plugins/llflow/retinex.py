@@ -1,0 +1,71 @@
+"""Retinex-inspired maps of an image: pure functions, no learned part.
+
+Images are RGB in [0, 1], shape (..., 3, H, W). Equation numbers are those of Wang et al., Low-Light
+Image Enhancement with Normalizing Flow, AAAI 2022.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+DARKEST = 1e-3  # added before the logarithm: a quarter of one step of 8 bits
+
+
+def log_low(image: Tensor) -> Tensor:
+    """log(x + 0.001), in [-6.91, 0.001]: what the released network reads in place of x itself."""
+    return (image + DARKEST).clamp(min=DARKEST).log()
+
+
+def color_map_by_mean(image: Tensor, eps: float = 1e-4) -> Tensor:
+    """C(x) = x / (mean over RGB + eps), in [0, 3]: eq. 5 as the paper prints it."""
+    return image / (image.mean(dim=-3, keepdim=True) + eps)
+
+
+def color_map_by_sum(image: Tensor, eps: float = 1e-4) -> Tensor:
+    """C(x) = x / (sum over RGB + eps), in [0, 1]: a third of eq. 5, what the released network has."""
+    return image / (image.sum(dim=-3, keepdim=True) + eps)
+
+
+COLOR_MAPS = {"mean": color_map_by_mean, "sum": color_map_by_sum}
+
+
+def noise_map(color_map: Tensor) -> Tensor:
+    """N(x) = max(|∂x C|, |∂y C|) per channel (eq. 6): where the color map is restless.
+
+    Gradients are central differences, halved; neighbours outside the image count as 0.
+    """
+    padded = torch.nn.functional.pad(color_map, (1, 1, 1, 1))
+    along_x = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]).abs()
+    along_y = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]).abs()
+    return torch.maximum(along_x, along_y) / 2
+
+
+def equalize(image: Tensor) -> Tensor:
+    """h(x): 8-bit histogram equalisation of each channel, equal to OpenCV's `equalizeHist`.
+
+    Belongs to whole pictures: a crop or padding has another histogram.
+
+    Args:
+        image: (..., H, W) in [0, 1], rounded to 8 bits first; at least one pixel.
+
+    Returns:
+        The same shape, multiples of 1/255.
+    """
+    levels = (image * 255).round().clamp(0, 255).to(torch.int64)
+    planes = levels.reshape(-1, levels.shape[-2] * levels.shape[-1])
+    equalized = torch.stack([_equalize_plane(plane) for plane in planes])
+    return equalized.reshape(image.shape).to(image.dtype) / 255
+
+
+def _equalize_plane(levels: Tensor) -> Tensor:
+    counts = torch.bincount(levels, minlength=256)
+    darkest = int(counts.nonzero()[0])
+    above = len(levels) - int(counts[darkest])
+    if above == 0:
+        return levels
+    counts[darkest] = 0
+    # The product is rounded to float32, and ties go to even, as in OpenCV.
+    scale = torch.tensor(255, dtype=torch.float32) / torch.tensor(above, dtype=torch.float32)
+    table = (counts.cumsum(0).to(torch.float32) * scale).round().clamp(0, 255)
+    return table.to(torch.int64)[levels]

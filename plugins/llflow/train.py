@@ -1,0 +1,255 @@
+"""Training: one readable loop."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from llflow import checkpoint, data
+from llflow.evaluate import validation_psnr
+from llflow.files import write_atomically
+from llflow.model import SIZES, LLFlow
+
+log = logging.getLogger(__name__)
+
+GIVE_UP_AFTER = 20  # consecutive steps that aren't finite
+
+
+class Diverged(ArithmeticError):
+    """Losses or gradients weren't finite many times in a row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a run depends on besides the data.
+
+    The defaults are the paper's: batch 16 of 160×160, Adam at 5e-4 halved at 50, 75, 90 and 95 % of
+    the steps, reference prior with p = 0.2 (Wang et al., AAAI 2022, "Experimental Settings"), with a
+    warm-up, gradient clipping and weight averaging added for stability.
+
+    Attributes:
+        size: "tiny", "small" or "large".
+        steps: optimiser steps in all.
+        batch: samples per step.
+        crop: their side in pixels, a multiple of 8.
+        learning_rate: Adam's, after the warm-up.
+        warmup: steps over which the learning rate rises linearly from 0.
+        reference_prior: p, how often the prior is centred on the reference's own color map.
+        synthetic_share: share of samples whose dark picture is made from the bright one.
+        average: decay of the exponential moving average of the weights.
+        clip: largest norm of a step's gradient.
+        held_out: share of the scenes kept for validation.
+        seed: decides initialisation, split, samples and priors.
+    """
+
+    size: str = "tiny"
+    steps: int = 30_000
+    batch: int = 16
+    crop: int = 160
+    learning_rate: float = 5e-4
+    warmup: int = 500
+    reference_prior: float = 0.2
+    synthetic_share: float = 0.0
+    average: float = 0.999
+    clip: float = 10.0
+    held_out: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ValueError(f"recipe: expected size among {sorted(SIZES)}, got {self.size!r}")
+        if self.crop < 8 or self.crop % 8:
+            raise ValueError(f"recipe: expected crop to be a multiple of 8, got {self.crop}")
+        for name in ("steps", "batch", "learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"recipe: expected {name} > 0, got {getattr(self, name)}")
+        for name in ("reference_prior", "synthetic_share", "average", "held_out"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"recipe: expected 0 <= {name} < 1, got {getattr(self, name)}")
+
+    def learning_rate_at(self, step: int) -> float:
+        halvings = sum(step >= share * self.steps for share in (0.5, 0.75, 0.9, 0.95))
+        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        return self.learning_rate * warm * 0.5**halvings
+
+
+def train(
+    recipe: Recipe,
+    pairs: Sequence[data.PairFiles],
+    clusters: Sequence[Sequence[str]],
+    out: Path,
+    *,
+    validate_every: int = 500,
+    validation_pictures: int = 16,
+    save_every: int = 100,
+) -> float:
+    """Train, or go on where the run in `out` stopped.
+
+    `out` receives best.safetensors (averaged weights, best validation PSNR), last.pt (everything to
+    go on from), log.jsonl and split.json.
+
+    Args:
+        recipe: the settings; on going on, `steps` may differ, the rest has to be the same.
+        pairs: all pairs, training and validation.
+        clusters: which of them show the same scene, see `data.hold_out`.
+        out: the run's folder.
+        validate_every: steps between validations.
+        validation_pictures: how many of the held-out pictures each of them scores, evenly spread.
+        save_every: steps between saves of last.pt.
+
+    Returns:
+        The best validation PSNR in dB.
+
+    Raises:
+        Diverged: many steps in a row weren't finite; last.pt is from before.
+        ValueError: `out` holds a run of another recipe.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    training, validation = data.hold_out(pairs, clusters, recipe.held_out, recipe.seed)
+    if not training or not validation:
+        raise data.DataError("too few scenes: none left for training or for validation")
+    split = {"training": [p.name for p in training], "validation": [p.name for p in validation]}
+    _write_text(out / "split.json", json.dumps(split, indent=1))
+    watched = validation[:: max(1, len(validation) // validation_pictures)]
+
+    torch.manual_seed(recipe.seed)
+    model = LLFlow(SIZES[recipe.size])
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
+    crops = _crops(recipe, training)
+    start, best = 0, -math.inf
+    if (out / "last.pt").exists():
+        averaged = _averaged(model, recipe)
+        start, best = _resume(out / "last.pt", recipe, model, averaged, optimizer)
+        log.info("going on at step %d", start)
+    else:
+        model.initialize(*crops[0])
+        averaged = _averaged(model, recipe)
+
+    began = time.monotonic()
+    failures = 0
+    bar = tqdm(range(start, recipe.steps), initial=start, total=recipe.steps, unit="step")
+    for step in bar:
+        bright, low = crops[step]
+        selector = torch.from_numpy(_selector(recipe, step))
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate_at(step)
+        loss = model(bright, low, selector).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        if loss.isfinite() and norm.isfinite():
+            optimizer.step()
+            averaged.update_parameters(model)
+            failures = 0
+        else:
+            failures += 1
+            log.warning("step %d skipped: loss %s, gradient norm %s", step, loss, norm)
+            if failures == GIVE_UP_AFTER:
+                raise Diverged(f"{failures} steps in a row weren't finite, up to step {step}")
+        done = step + 1
+        if done % 20 == 0:
+            record = {"step": done, "nll": loss.item(), "gradient": norm.item()}
+            bar.set_postfix(nll=f"{record['nll']:.3f}")
+            _append(out / "log.jsonl", record | {"seconds": time.monotonic() - began})
+        if done % validate_every == 0 or done == recipe.steps:
+            psnr = validation_psnr(_average_of(averaged), watched)
+            _append(out / "log.jsonl", {"step": done, "psnr": psnr})
+            bar.write(f"step {done}: validation PSNR {psnr:.2f} dB (best before: {best:.2f})")
+            if psnr > best:
+                best = psnr
+                checkpoint.save(_average_of(averaged), out / "best.safetensors")
+        if done % save_every == 0 or done == recipe.steps:
+            _save(out / "last.pt", recipe, model, averaged, optimizer, done, best)
+    return best
+
+
+def _crops(recipe: Recipe, files: Sequence[data.PairFiles]) -> data.Crops:
+    pairs = data.read_pairs(files, "training pairs")
+    synthetic = []
+    if recipe.synthetic_share:
+        bar = tqdm(files, desc="making synthetic pairs", unit="pair")
+        synthetic = [data.synthetic_pair(pair, recipe.seed) for pair in bar]
+    return data.Crops(
+        pairs,
+        synthetic,
+        synthetic_share=recipe.synthetic_share,
+        size=recipe.crop,
+        batch=recipe.batch,
+        seed=recipe.seed,
+    )
+
+
+def _selector(recipe: Recipe, step: int) -> np.ndarray:
+    """Which samples take the reference's prior (eq. 9), decided by seed and step alone."""
+    rng = np.random.default_rng([recipe.seed, step, 1])
+    return rng.random(recipe.batch) < recipe.reference_prior
+
+
+def _averaged(model: LLFlow, recipe: Recipe) -> AveragedModel:
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
+
+
+def _average_of(averaged: AveragedModel) -> LLFlow:
+    model = averaged.module
+    assert isinstance(model, LLFlow)
+    return model
+
+
+def _save(
+    path: Path,
+    recipe: Recipe,
+    model: LLFlow,
+    averaged: AveragedModel,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    best: float,
+) -> None:
+    state = {
+        "recipe": asdict(recipe),
+        "model": model.state_dict(),
+        "averaged": averaged.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": step,
+        "best": best,
+    }
+    write_atomically(path, lambda file: torch.save(state, file))
+
+
+def _resume(
+    path: Path,
+    recipe: Recipe,
+    model: LLFlow,
+    averaged: AveragedModel,
+    optimizer: torch.optim.Optimizer,
+) -> tuple[int, float]:
+    state = torch.load(path, weights_only=True)
+    for name, value in asdict(recipe).items():
+        if name != "steps" and state["recipe"].get(name) != value:
+            raise ValueError(
+                f"{path}: that run has {name} = {state['recipe'].get(name)}, this one {value}; "
+                "choose another folder, or the same settings"
+            )
+    model.load_state_dict(state["model"])
+    averaged.load_state_dict(state["averaged"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"], state["best"]
+
+
+def _write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _append(path: Path, record: dict[str, float | int | Tensor]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
