@@ -54,8 +54,10 @@ class Chain(Bijection):
         layers = list(self)
         while layers:
             layer = layers.pop(0)
-            if isinstance(layer, ActNorm) and layers and isinstance(layers[0], InvConv1x1):
-                folded.append(FoldedConv1x1(layers.pop(0).weight, layer))
+            following = layers[0] if layers else None
+            if isinstance(layer, ActNorm) and isinstance(following, InvConv1x1):
+                folded.append(FoldedConv1x1(following.weight, layer))
+                layers.pop(0)
             else:
                 folded.append(layer.fold())
         return Chain(*folded)

@@ -29,10 +29,12 @@ def require_cond(who: object, cond: Cond, channels: int, like: Tensor | None = N
     if fits and like is not None:
         fits = cond.shape[0] == batch and cond.shape[2:] == like.shape[2:]
     if not fits:
-        raise ValueError(f"{name}: expected a condition of shape {expected}, got {tuple(cond.shape)}")
+        raise ValueError(
+            f"{name}: expected a condition of shape {expected}, got {tuple(cond.shape)}"
+        )
     return cond
 
 
-def beside(x: Tensor, cond: Tensor | None) -> Tensor:
+def beside(x: Tensor, cond: Tensor) -> Tensor:
     """`x` (B, C, H, W) with the channels of `cond` (B, D, H, W) after its own."""
-    return x if cond is None else torch.cat([x, cond.to(x.dtype)], dim=1)
+    return torch.cat([x, cond.to(x.dtype)], dim=1)

@@ -64,8 +64,8 @@ class Flow(nn.Module):
             cond: the condition of a batch of B.
             temperature: τ >= 0 in z = mean + τ·(sample - mean). 1 draws from the model, 0 gives the
                 image of the base's mean.
-            num_samples: how many for each condition; what depends on the condition alone is computed
-                once for all of them. None: one.
+            num_samples: how many for each condition; what depends on the condition alone is
+                computed once for all of them. None: one.
 
         Returns:
             (B, C, H, W), or (num_samples, B, C, H, W) if a number is given.
@@ -83,15 +83,21 @@ class Flow(nn.Module):
         if temperature == 0:
             noise = mean.expand(shape + mean.shape)
         else:
-            draw = given.base_dist.rsample if given.base_dist.has_rsample else given.base_dist.sample
+            draw = (
+                given.base_dist.rsample if given.base_dist.has_rsample else given.base_dist.sample
+            )
             noise = mean + temperature * (draw(shape) - mean)
         return given.transforms[0](noise)
 
     def given(self, cond: Cond = None) -> TransformedDistribution:
         """p(x | cond) as a torch distribution; the work that depends on the condition alone is done
         here, once, and reused by every `sample` and `log_prob` of the result."""
-        transform = BijectionTransform(self.bijection, self.bijection.prepare(cond))
-        return TransformedDistribution(self.base(cond), [transform], validate_args=False)
+        return TransformedDistribution(
+            self.base(cond), [self._transform(cond)], validate_args=False
+        )
+
+    def _transform(self, cond: Cond) -> BijectionTransform:
+        return BijectionTransform(self.bijection, self.bijection.prepare(cond))
 
     def fold(self) -> Flow:
         """The same density, frozen and made cheap for inference."""

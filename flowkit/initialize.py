@@ -24,10 +24,10 @@ def initialize(flow: Flow | Bijection, batch: Tensor, cond: Cond = None) -> None
     """Set every ActNorm, and every norm inside conditioner nets, from one batch of data.
 
     The batch passes through once, data -> noise, and each module with an `initialize_from` method
-    sees its own input just before it is used, so later ones see what earlier ones normalise. Calling
-    it again starts over. Under an initialised process group rank 0's parameters and buffers go to
-    all ranks first and statistics are taken over the batches of all ranks, so every rank ends with
-    the same weights. Call it before wrapping in DistributedDataParallel.
+    sees its own input just before it is used, so later ones see what earlier ones normalise.
+    Calling it again starts over. Under an initialised process group rank 0's parameters and buffers
+    go to all ranks first and statistics are taken over the batches of all ranks, so every rank ends
+    with the same weights. Call it before wrapping in DistributedDataParallel.
 
     Args:
         flow: a `Flow` or a `Bijection`.

@@ -43,7 +43,7 @@ class ChannelNorm(nn.Module):
 
 
 class ZeroConv(nn.Module):
-    """y = (w∗x + b)·exp(3·log_scale), a 3x3 convolution that starts as the zero map (Glow, §3.3)."""
+    """y = (w∗x + b)·exp(3·log_scale): a 3x3 convolution that starts as the zero map (Glow, §3.3)."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class ZeroConv(nn.Module):
         return y * (3 * self.log_scale).exp()[:, None, None]
 
 
-class ConvNet(nn.Sequential):
+class ConvNet(nn.Module):
     """conv 3x3 – norm – ReLU – conv 1x1 – norm – ReLU – zero conv 3x3: Glow's conditioner.
 
     Args:
@@ -68,41 +68,44 @@ class ConvNet(nn.Sequential):
     """
 
     def __init__(self, c_in: int, c_out: int, *, hidden: int = 64) -> None:
-        super().__init__(
-            nn.Conv2d(c_in, hidden, 3, padding=1, bias=False),
-            ChannelNorm(hidden),
-            nn.ReLU(),
-            nn.Conv2d(hidden, hidden, 1, bias=False),
-            ChannelNorm(hidden),
-            nn.ReLU(),
-            ZeroConv(hidden, c_out),
-        )
-        for conv in (self[0], self[3]):
-            nn.init.normal_(conv.weight, std=0.05)
+        super().__init__()
+        self.first = nn.Conv2d(c_in, hidden, 3, padding=1, bias=False)
+        self.first_norm = ChannelNorm(hidden)
+        self.second = nn.Conv2d(hidden, hidden, 1, bias=False)
+        self.second_norm = ChannelNorm(hidden)
+        self.last = ZeroConv(hidden, c_out)
+        nn.init.normal_(self.first.weight, std=0.05)
+        nn.init.normal_(self.second.weight, std=0.05)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.first_norm(self.first(x)))
+        x = F.relu(self.second_norm(self.second(x)))
+        return self.last(x)
 
     def fold(self) -> nn.Sequential:
-        """The same map as five plain layers: norms and output scale merged into the convolutions."""
+        """The same map as five plain layers: norms and output scale merged into convolutions."""
         return nn.Sequential(
-            _folded(self[0], scale=self[1].log_scale.exp(), shift=self[1].bias),
+            _folded(self.first, self.first_norm.bias, self.first_norm.log_scale),
             nn.ReLU(),
-            _folded(self[3], scale=self[4].log_scale.exp(), shift=self[4].bias),
+            _folded(self.second, self.second_norm.bias, self.second_norm.log_scale),
             nn.ReLU(),
-            _folded(self[6], scale=(3 * self[6].log_scale).exp(), shift=self[6].bias),
+            _folded(self.last, self.last.bias, 3 * self.last.log_scale),
         )
 
 
-def _folded(conv: nn.Conv2d | ZeroConv, scale: Tensor, shift: Tensor) -> nn.Conv2d:
-    """x -> (w∗x + shift)·scale as one frozen convolution, its weights worked out in float64."""
-    c_out, c_in, size, _ = conv.weight.shape
+def _folded(conv: nn.Conv2d | ZeroConv, shift: Tensor, log_scale: Tensor) -> nn.Conv2d:
+    """x -> (w∗x + shift)·exp(log_scale) as one frozen convolution, worked out in float64."""
+    weight, scale = conv.weight, log_scale.double().exp()
+    c_out, c_in, size, _ = weight.shape
     folded = nn.Conv2d(c_in, c_out, size, padding=size // 2)
-    folded.weight = nn.Parameter(
-        (conv.weight.double() * scale.double()[:, None, None, None]).to(conv.weight.dtype), False
-    )
-    folded.bias = nn.Parameter((shift.double() * scale.double()).to(conv.weight.dtype), False)
+    folded.weight.data = (weight.double() * scale[:, None, None, None]).to(weight.dtype).detach()
+    folded.bias = nn.Parameter((shift.double() * scale).to(weight.dtype).detach())
     return folded.requires_grad_(False)
 
 
 def fold_net(net: nn.Module) -> nn.Module:
     """`net.fold()` where the net offers it, else a frozen copy."""
     fold = getattr(net, "fold", None)
-    return fold() if callable(fold) else copy.deepcopy(net).requires_grad_(False)
+    folded = fold() if callable(fold) else copy.deepcopy(net)
+    assert isinstance(folded, nn.Module)
+    return folded.requires_grad_(False)

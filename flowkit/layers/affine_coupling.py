@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from flowkit.bijection import Bijection, Cond, Example, require_image
@@ -56,12 +55,10 @@ class AffineCoupling(Bijection):
 
     def _params(self, x: Tensor, cond: Cond) -> Tensor:
         require_image(self, x, self.channels)
+        net_input = x[:, : self.kept]
         if self.cond_channels:
-            cond = require_cond(self, cond, self.cond_channels, like=x)
-        else:
-            cond = None
-        parameter = next(self.net.parameters(), x)
-        return self.net(beside(x[:, : self.kept], cond).to(parameter.dtype))
+            net_input = beside(net_input, require_cond(self, cond, self.cond_channels, like=x))
+        return self.net(net_input.to(next(self.net.parameters(), x).dtype))
 
     def fold(self) -> AffineCoupling:
         net = fold_net(self.net)

@@ -1,8 +1,12 @@
 """The hot paths as functions. Each op has a folder: the public function, its plain PyTorch
 reference (the definition), and one file for every faster implementation."""
 
-from flowkit.ops.affine_coupling import ExpScale, SigmoidScale, affine_coupling
-from flowkit.ops.affine_coupling import affine_coupling_inverse
+from flowkit.ops.affine_coupling import (
+    ExpScale,
+    SigmoidScale,
+    affine_coupling,
+    affine_coupling_inverse,
+)
 from flowkit.ops.conv1x1 import conv1x1
 
 __all__ = ["ExpScale", "SigmoidScale", "affine_coupling", "affine_coupling_inverse", "conv1x1"]

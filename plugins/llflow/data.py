@@ -32,7 +32,7 @@ class PairFiles:
 
 @dataclass(frozen=True)
 class Pair:
-    """One decoded pair, each picture (3, H, W) uint8; `equalized` is the dark one's equalisation."""
+    """One decoded pair, pictures (3, H, W) uint8; `equalized` is the dark one's equalisation."""
 
     name: str
     dark: Tensor
@@ -41,8 +41,8 @@ class Pair:
 
 
 def find_pairs(folder: Path) -> list[PairFiles]:
-    """Pairs by equal file names (suffixes may differ) in low/ and high/, Low/ and Normal/, or input/
-    and target/.
+    """Pairs by equal file names (suffixes may differ) in low/ and high/, Low/ and Normal/, or
+    input/ and target/.
 
     Raises:
         DataError: no such folders, nothing in them, or files without a partner.
@@ -97,7 +97,35 @@ def read_clusters(path: Path | None) -> list[list[str]]:
         clusters = json.loads(path.read_text())["clusters"]
         return [[str(name) for name in names] for names in clusters]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f'{path}: expected JSON like {{"clusters": [["1", "2"], ["3"]]}}') from error
+        raise DataError(
+            f'{path}: expected JSON like {{"clusters": [["1", "2"], ["3"]]}}'
+        ) from error
+
+
+def read_split(path: Path) -> dict[str, list[str]]:
+    """Names of the "training" and "validation" pairs that `llflow.train` wrote.
+
+    Raises:
+        DataError: it isn't such a file.
+    """
+    try:
+        split = json.loads(path.read_text())
+        return {part: [str(name) for name in split[part]] for part in ("training", "validation")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: expected a split.json of a training run ({error})") from error
+
+
+def named(pairs: Sequence[PairFiles], names: Sequence[str]) -> list[PairFiles]:
+    """The pairs of these names.
+
+    Raises:
+        DataError: one isn't there.
+    """
+    by_name = {pair.name: pair for pair in pairs}
+    missing = [name for name in names if name not in by_name]
+    if missing:
+        raise DataError(f"{len(missing)} pairs of the split aren't in the data: {missing[:5]}")
+    return [by_name[name] for name in names]
 
 
 def read_pair(files: PairFiles) -> Pair:
@@ -191,7 +219,7 @@ class Crops:
 
     def _crop(self, rng: np.random.Generator) -> Tensor:
         pairs = self.synthetic if rng.random() < self.synthetic_share else self.pairs
-        pair = pairs[rng.integers(len(pairs))]
+        pair = pairs[int(rng.integers(len(pairs)))]
         _, height, width = pair.bright.shape
         top = rng.integers(height - self.size + 1)
         left = rng.integers(width - self.size + 1)

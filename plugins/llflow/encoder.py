@@ -18,19 +18,22 @@ class DenseBlock(nn.Module):
     def __init__(self, features: int, growth: int) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
-            nn.Conv2d(features + i * growth, growth if i < 4 else features, 3, padding=1)
-            for i in range(5)
+            _dense_conv(features + i * growth, growth if i < 4 else features) for i in range(5)
         )
-        for conv in self.convs:
-            nn.init.kaiming_normal_(conv.weight)
-            conv.weight.data *= 0.1
-            nn.init.zeros_(conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         seen = [x]
         for conv in self.convs[:4]:
             seen.append(F.leaky_relu(conv(torch.cat(seen, dim=1)), SLOPE))
         return x + 0.2 * self.convs[4](torch.cat(seen, dim=1))
+
+
+def _dense_conv(c_in: int, c_out: int) -> nn.Conv2d:
+    conv = nn.Conv2d(c_in, c_out, 3, padding=1)
+    with torch.no_grad():
+        nn.init.kaiming_normal_(conv.weight).mul_(0.1)
+        nn.init.zeros_(conv.bias)  # pyright: ignore[reportArgumentType]
+    return conv
 
 
 class ResidualDenseBlocks(nn.Sequential):

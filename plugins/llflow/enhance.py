@@ -59,8 +59,11 @@ def draw(
     samples: int = 1,
     seed: int = 0,
 ) -> list[Tensor]:
-    """The single pictures whose mean `enhance` returns, unclipped; sample k is the same however many
-    are drawn. What depends on the dark picture alone is computed once."""
+    """The single pictures whose mean `enhance` returns, unclipped.
+
+    Sample k is the same however many are drawn. What depends on the dark picture alone is computed
+    once for all of them. Arguments and errors are those of `enhance`.
+    """
     _check(image, temperature, samples)
     device = next(model.parameters()).device
     equalized = retinex.equalize(image)
@@ -80,7 +83,12 @@ def draw(
 
 
 def _check(image: Tensor, temperature: float, samples: int) -> None:
-    if image.dim() != 3 or image.shape[0] != 3 or not image.is_floating_point() or not len(image[0]):
+    if (
+        image.dim() != 3
+        or image.shape[0] != 3
+        or not image.is_floating_point()
+        or not len(image[0])
+    ):
         raise ValueError(
             f"enhance: expected a floating-point image (3, H, W), got {image.dtype} "
             f"{tuple(image.shape)}"

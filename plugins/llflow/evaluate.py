@@ -53,7 +53,9 @@ def evaluate(models: dict[str, LLFlow], files: Sequence[PairFiles]) -> list[Scor
     scores: dict[str, list[tuple[float, float]]] = {}
     for pair_files in tqdm(files, desc="evaluating", unit="picture", leave=False):
         pair = read_pair(pair_files)
-        dark, equalized, bright = (x.float() / 255 for x in (pair.dark, pair.equalized, pair.bright))
+        dark, equalized, bright = (
+            x.float() / 255 for x in (pair.dark, pair.equalized, pair.bright)
+        )
         results = {"input": dark, "histogram equalisation": equalized}
         results |= {name: enhance(model, dark) for name, model in folded.items()}
         for name, result in results.items():

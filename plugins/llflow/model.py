@@ -26,7 +26,7 @@ from flowkit import (
 from llflow import retinex
 from llflow.encoder import ConditionEncoder
 from llflow.preprocess import encoder_features
-from llflow.prior import color_map_prior, squeeze_map
+from llflow.prior import color_map_prior
 
 LEVELS = {"half": 12, "quarter": 48, "eighth": 192}  # condition and channels of each level
 

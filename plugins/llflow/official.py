@@ -21,8 +21,9 @@ class NotOfficial(ValueError):
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .pth or .safetensors file, a `module.` prefix removed. Nothing in the file is
-    executed: `torch.load(weights_only=True)`, or safetensors.
+    """The tensors of a .pth or .safetensors file, without a `module.` prefix.
+
+    Nothing in the file is executed: `torch.load(weights_only=True)`, or safetensors.
 
     Raises:
         NotOfficial: the file is truncated, isn't a checkpoint, or holds more than tensors.
@@ -116,9 +117,13 @@ def names(config: Config) -> dict[str, str]:
 
 def _step_names(theirs: str, level: str, step: int) -> dict[str, str]:
     coupled = step >= MIXING
-    layers, first = (f"{level}.2.bijection.layers", 4 * (step - MIXING)) if coupled else (
-        f"{level}.1.layers",
-        2 * step,
+    layers, first = (
+        (f"{level}.2.bijection.layers", 4 * (step - MIXING))
+        if coupled
+        else (
+            f"{level}.1.layers",
+            2 * step,
+        )
     )
     mapping = {
         f"{theirs}.actnorm.bias": f"{layers}.{first}.bias",
@@ -127,18 +132,17 @@ def _step_names(theirs: str, level: str, step: int) -> dict[str, str]:
     }
     nets = {"fFeatures": first + 2, "fAffine": first + 3} if coupled else {}
     for net, index in nets.items():
-        for conv, ours in (("0", 0), ("2", 3)):
+        a, b = f"{theirs}.affine.{net}", f"{layers}.{index}.net"
+        for conv, ours in (("0", "first"), ("2", "second")):
             mapping |= {
-                f"{theirs}.affine.{net}.{conv}.weight": f"{layers}.{index}.net.{ours}.weight",
-                f"{theirs}.affine.{net}.{conv}.actnorm.bias": f"{layers}.{index}.net.{ours + 1}.bias",
-                f"{theirs}.affine.{net}.{conv}.actnorm.logs": (
-                    f"{layers}.{index}.net.{ours + 1}.log_scale"
-                ),
+                f"{a}.{conv}.weight": f"{b}.{ours}.weight",
+                f"{a}.{conv}.actnorm.bias": f"{b}.{ours}_norm.bias",
+                f"{a}.{conv}.actnorm.logs": f"{b}.{ours}_norm.log_scale",
             }
         mapping |= {
-            f"{theirs}.affine.{net}.4.weight": f"{layers}.{index}.net.6.weight",
-            f"{theirs}.affine.{net}.4.bias": f"{layers}.{index}.net.6.bias",
-            f"{theirs}.affine.{net}.4.logs": f"{layers}.{index}.net.6.log_scale",
+            f"{a}.4.weight": f"{b}.last.weight",
+            f"{a}.4.bias": f"{b}.last.bias",
+            f"{a}.4.logs": f"{b}.last.log_scale",
         }
     return mapping
 
@@ -146,8 +150,9 @@ def _step_names(theirs: str, level: str, step: int) -> dict[str, str]:
 def unused(config: Config) -> Shapes:
     """Names and shapes of the tensors that the authors store but never use."""
     f = config.features
-    convs = {name: (f, f, 3, 3) for name in ("RRDB.downconv3", "RRDB.HRconv")}
-    convs |= {
+    convs = {
+        "RRDB.downconv3": (f, f, 3, 3),
+        "RRDB.HRconv": (f, f, 3, 3),
         "RRDB.conv_last": (3, f, 3, 3),
         "RRDB.awb_para": (3, f),
         # 64 whatever the trunk's width is.
@@ -161,8 +166,8 @@ def layout(config: Config) -> Shapes:
     """Names and shapes of every tensor that the authors' checkpoint of this size stores."""
     with torch.device("meta"):
         ours = LLFlow(config).state_dict()
-    used = {theirs: _their_shape(theirs, ours[name].shape) for theirs, name in names(config).items()}
-    return used | unused(config)
+    pairs = names(config).items()
+    return {a: _their_shape(a, ours[b].shape) for a, b in pairs} | unused(config)
 
 
 def _their_shape(theirs: str, shape: torch.Size) -> tuple[int, ...]:

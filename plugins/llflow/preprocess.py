@@ -15,8 +15,8 @@ def network_input(image: Tensor, equalized: Tensor) -> Tensor:
 
     Args:
         image: (..., 3, H, W) RGB in [0, 1].
-        equalized: the same shape; cut out of `llflow.retinex.equalize` of the *whole* picture, whose
-            histogram a crop or a padded picture doesn't have.
+        equalized: the same shape; cut out of `llflow.retinex.equalize` of the *whole* picture,
+            whose histogram a crop or a padded picture doesn't have.
 
     Returns:
         (..., 6, H, W).

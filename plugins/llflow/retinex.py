@@ -23,7 +23,7 @@ def color_map_by_mean(image: Tensor, eps: float = 1e-4) -> Tensor:
 
 
 def color_map_by_sum(image: Tensor, eps: float = 1e-4) -> Tensor:
-    """C(x) = x / (sum over RGB + eps), in [0, 1]: a third of eq. 5, what the released network has."""
+    """C(x) = x / (sum over RGB + eps), in [0, 1]: a third of eq. 5, the released network's."""
     return image / (image.sum(dim=-3, keepdim=True) + eps)
 
 

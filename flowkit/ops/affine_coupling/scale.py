@@ -12,8 +12,9 @@ from torch import Tensor
 class SigmoidScale:
     """s = sigmoid(raw + offset) + floor, in (floor, 1 + floor).
 
-    Can only shrink (up to the floor): growth is left to the layers between. With offset 2 a net that
-    gives zeros starts near the identity, at s = 0.88. Kingma & Dhariwal, 2018, arXiv:1807.03039.
+    Can only shrink (up to the floor): growth is left to the layers between. With offset 2 a net
+    that gives zeros starts near the identity, at s = 0.88. Kingma & Dhariwal, Glow, 2018,
+    arXiv:1807.03039.
     """
 
     offset: float = 2.0

@@ -1,0 +1,288 @@
+"""Command line of llflow: arguments only."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import NoReturn
+
+EXAMPLES = """\
+examples:
+  llflow enhance dark.jpg bright.jpg
+  llflow enhance holiday/ holiday_bright/ --recursive --skip-existing
+  llflow convert official.pth large.safetensors
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `llflow ARGV...` and return the exit code: 0 done, 1 something failed, 2 wrong usage."""
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        return _fail(args, "interrupted", code=130)
+    except (ValueError, ArithmeticError, OSError) as error:
+        return _fail(args, str(error))
+
+
+def _fail(args: argparse.Namespace, message: str, code: int = 1) -> int:
+    print(f"llflow {args.command}: {message}", file=sys.stderr)
+    return code
+
+
+def _parser() -> Parser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        prog="llflow",
+        description="Make dark photographs bright with a conditional normalizing flow.",
+        epilog=EXAMPLES,
+        formatter_class=raw,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_enhance, _add_convert, _add_evaluate, _add_train):
+        add(commands)
+    return parser
+
+
+def _device(name: str):
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: PyTorch sees no CUDA device here")
+    return torch.device(name)
+
+
+def _new_file(path: Path, overwrite: bool) -> Path:
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path} exists (--overwrite replaces it)")
+    return path
+
+
+# --- enhance ---------------------------------------------------------------------------------
+
+
+def _add_enhance(commands) -> None:
+    parser = commands.add_parser(
+        "enhance",
+        help="brighten a picture, several, or a folder",
+        description="Brighten a picture, several, or a folder of them. PNG, JPEG, WebP, BMP, TIFF "
+        "and AVIF are recognised by content. Without OUT, results lie beside the inputs with "
+        "'_bright' in their names.",
+        epilog="examples:\n  llflow enhance dark.jpg\n  llflow enhance dark.jpg bright.png\n"
+        "  llflow enhance a.jpg b.png out/\n  llflow enhance photos/ out/ --recursive\n"
+        "  llflow enhance dark.jpg mean.png --samples 8 --temperature 0.7\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("paths", nargs="+", type=Path, metavar="IN", help="picture or folder")
+    parser.add_argument(
+        "out", nargs="?", type=Path, metavar="OUT", help="picture, or folder for several results"
+    )
+    parser.add_argument("--recursive", action="store_true", help="take folders within folders too")
+    parser.add_argument("--skip-existing", action="store_true", help="leave finished results alone")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing results")
+    parser.add_argument(
+        "--samples", type=int, default=1, metavar="N", help="average N samples (default 1)"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="spread of the samples: 0 takes the most typical latent, 1 draws from the model "
+        "(default 0, or 1 with --samples)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the samples (default 0)")
+    parser.add_argument(
+        "--weights", default=None, help="shipped weights by name, or a .safetensors file"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--max-pixels", type=int, default=None, metavar="N", help="refuse larger pictures"
+    )
+    parser.set_defaults(run=_enhance)
+
+
+def _enhance(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from llflow import batch, checkpoint, images
+    from llflow.enhance import enhance
+
+    inputs, out = args.paths, args.out
+    if out is None and len(inputs) > 1:
+        *inputs, out = inputs
+    temperature = args.temperature
+    if temperature is None:
+        temperature = 0.0 if args.samples == 1 else 1.0
+    jobs = batch.plan(inputs, out, recursive=args.recursive)
+    model = checkpoint.load(args.weights or checkpoint.DEFAULT).to(_device(args.device)).fold()
+
+    def brighten(picture: images.Picture) -> images.Picture:
+        bright = enhance(
+            model,
+            picture.image,
+            temperature=temperature,
+            samples=args.samples,
+            seed=args.seed,
+        )
+        return picture.with_image(bright)
+
+    outcomes = batch.run(
+        jobs,
+        brighten,
+        overwrite=args.overwrite,
+        skip_existing=args.skip_existing,
+        max_pixels=args.max_pixels or images.MAX_PIXELS,
+    )
+    done, skipped, failed = [], 0, []
+    for outcome in tqdm(outcomes, total=len(jobs), desc="enhancing", unit="picture"):
+        if outcome.problem is not None:
+            failed.append(outcome)
+        elif outcome.skipped:
+            skipped += 1
+        else:
+            done.append(outcome)
+    where = f" -> {done[0].job.target}" if len(done) == 1 else ""
+    left = f", {skipped} skipped" if skipped else ""
+    print(f"{len(done)} enhanced{left}, {len(failed)} failed{where}")
+    for outcome in failed:
+        print(f"llflow enhance: {outcome.job.source}: {outcome.problem}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+# --- convert ---------------------------------------------------------------------------------
+
+
+def _add_convert(commands) -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="turn the LLFlow authors' checkpoint into a file for --weights",
+        description="Turn a checkpoint of the LLFlow authors (.pth or .safetensors) into a file "
+        "for --weights. The network's size is read off the tensors; nothing in the file is "
+        "executed. The authors' weights have their own licence (CC BY-NC-SA 4.0).",
+        epilog="example:\n  llflow convert LOL_smallNet.pth small.safetensors\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+    parser.set_defaults(run=_convert)
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from llflow import checkpoint, official
+    from llflow.model import SIZES
+
+    if args.out.suffix != ".safetensors":
+        raise ValueError(f"expected OUT to end in .safetensors, got {args.out}")
+    model = official.convert(official.read(args.checkpoint))
+    checkpoint.save(model, _new_file(args.out, args.overwrite))
+    size = next((name for name, config in SIZES.items() if config == model.config), "custom")
+    count = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{args.out}: {size} network, {count:,} parameters")
+    return 0
+
+
+# --- evaluate --------------------------------------------------------------------------------
+
+
+def _add_evaluate(commands) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="score weights on pairs of dark and bright pictures",
+        description="Print raw PSNR and SSIM (RGB, 11x11 Gaussian window) of weights, of the dark "
+        "input itself and of its histogram equalisation, averaged over pairs in low/ and high/.",
+        epilog="example:\n  llflow evaluate --data LOL/our485 --split tiny\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--weights", nargs="+", default=["tiny"], metavar="W")
+    parser.add_argument(
+        "--split",
+        metavar="SPLIT",
+        help="score the pairs that were held out only: a run's split.json, or the name of shipped "
+        "weights for theirs",
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from llflow import checkpoint, data
+    from llflow.evaluate import evaluate
+
+    pairs = data.find_pairs(args.data)
+    if args.split:
+        shipped = checkpoint.DEFAULTS / f"{args.split}.split.json"
+        names = data.read_split(shipped if shipped.exists() else Path(args.split))["validation"]
+        pairs = data.named(pairs, names)
+    device = _device(args.device)
+    models = {name: checkpoint.load(name).to(device) for name in args.weights}
+    print(f"| {len(pairs)} pictures | PSNR (dB) | SSIM |\n|---|---|---|")
+    for score in evaluate(models, pairs):
+        print(f"| {score.name} | {score.psnr:.2f} | {score.ssim:.4f} |")
+    return 0
+
+
+# --- train -----------------------------------------------------------------------------------
+
+
+def _add_train(commands) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train on pairs of dark and bright pictures",
+        description="Train on pairs in low/ and high/ below DIR. Started again with the same "
+        "settings, a run goes on where it stopped.",
+        epilog="example:\n  llflow train --data LOL/our485 --out runs/tiny --steps 10000\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
+    parser.add_argument(
+        "--scenes",
+        type=Path,
+        metavar="JSON",
+        help='pictures of one scene, which are never split: {"clusters": [["1", "2"], ...]}',
+    )
+    parser.add_argument("--validate-every", type=int, default=500, metavar="STEPS")
+    parser.set_defaults(run=_train)
+    from llflow.recipe import Recipe
+
+    recipe = parser.add_argument_group("recipe", "the paper's, unless said otherwise")
+    for field in fields(Recipe):
+        recipe.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=type(field.default),
+            default=field.default,
+            help=f"(default {field.default})",
+        )
+
+
+def _train(args: argparse.Namespace) -> int:
+    import logging
+
+    from llflow import data
+    from llflow.recipe import Recipe
+    from llflow.train import train
+
+    logging.basicConfig(level=logging.INFO, format="llflow train: %(message)s")
+    recipe = Recipe(**{field.name: getattr(args, field.name) for field in fields(Recipe)})
+    best = train(
+        recipe,
+        data.find_pairs(args.data),
+        data.read_clusters(args.scenes),
+        args.out,
+        validate_every=args.validate_every,
+    )
+    print(f"{args.out / 'best.safetensors'}: validation PSNR {best:.2f} dB")
+    return 0
