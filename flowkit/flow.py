@@ -77,17 +77,17 @@ class Flow(nn.Module):
             raise ValueError(f"Flow.sample: expected temperature >= 0, got {temperature}")
         if num_samples is not None and num_samples < 1:
             raise ValueError(f"Flow.sample: expected num_samples >= 1, got {num_samples}")
-        given = self.given(cond)
         shape = torch.Size(() if num_samples is None else (num_samples,))
-        mean = given.base_dist.mean
+        base = self.base(cond)
+        mean = base.mean
         if temperature == 0:
             noise = mean.expand(shape + mean.shape)
         else:
-            draw = (
-                given.base_dist.rsample if given.base_dist.has_rsample else given.base_dist.sample
-            )
+            draw = base.rsample if base.has_rsample else base.sample
             noise = mean + temperature * (draw(shape) - mean)
-        return given.transforms[0](noise)
+        images = self._transform(cond)(noise)
+        assert isinstance(images, Tensor)
+        return images
 
     def given(self, cond: Cond = None) -> TransformedDistribution:
         """p(x | cond) as a torch distribution; the work that depends on the condition alone is done

@@ -43,7 +43,7 @@ class ChannelNorm(nn.Module):
 
 
 class ZeroConv(nn.Module):
-    """y = (w∗x + b)·exp(3·log_scale): a 3x3 convolution that starts as the zero map (Glow, §3.3)."""
+    """y = (w∗x + b)·exp(3·log_scale), a 3x3 convolution that starts at zero (Glow, §3.3)."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()

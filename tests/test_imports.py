@@ -36,6 +36,8 @@ def test_import_pulls_in_no_optional_package(module):
 
 
 def test_import_without_triton():
-    result = run("import sys; sys.modules['triton'] = None; import flowkit; print(flowkit.__name__)")
+    result = run(
+        "import sys; sys.modules['triton'] = None; import flowkit; print(flowkit.__name__)"
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "flowkit"

@@ -72,10 +72,14 @@ def check_shapes(example: Example, draw: Draw) -> None:
             value, logdet = result
             back = subject.y if side.name == "forward" else subject.x
             _assert_equal(side.who, "a value of shape", value.shape, back.shape)
-            _assert_equal(side.who, f"a value of {dtype} for {dtype} input, dtype", value.dtype, dtype)
+            _assert_equal(
+                side.who, f"a value of {dtype} for {dtype} input, dtype", value.dtype, dtype
+            )
             _assert_equal(side.who, "a log-det of shape (B,)", logdet.shape, (draw.batch,))
             _assert_equal(side.who, f"a log-det for {dtype} input, dtype", logdet.dtype, dtype)
-        _assert_equal(subject.who, "elements per sample", subject.y[0].numel(), subject.x[0].numel())
+        _assert_equal(
+            subject.who, "elements per sample", subject.y[0].numel(), subject.x[0].numel()
+        )
 
 
 @over_draws()
@@ -87,7 +91,9 @@ def check_round_trip(example: Example, draw: Draw) -> None:
         value, logdet = first.map(first.value, subject.cond)
         returned, logdet_back = second.map(value, subject.cond)
         _assert_close(second.who, f"to undo {first.name}", returned, first.value, FLOAT64)
-        _assert_close(second.who, f"minus the log-det of {first.name}", logdet_back, -logdet, FLOAT64)
+        _assert_close(
+            second.who, f"minus the log-det of {first.name}", logdet_back, -logdet, FLOAT64
+        )
 
 
 @over_draws()
@@ -187,7 +193,9 @@ def _check_parameters_used(example: Example) -> None:
                 if grad is not None and not grad.isfinite().all():
                     raise AssertionError(f"{side.who}: expected a finite gradient for {name}")
             unused = {
-                name for name, grad in zip(names, grads, strict=True) if grad is None or not grad.any()
+                name
+                for name, grad in zip(names, grads, strict=True)
+                if grad is None or not grad.any()
             }
             without = unused if seed == 0 else without & unused
         if without:
@@ -254,7 +262,9 @@ def check_low_precision(example: Example, draw: Draw) -> None:
         cond = _each(subject.cond, lambda entry: entry.double())
         for side in subject.sides:
             _, logdet = side.map(side.value, subject.cond)
-            _assert_equal(side.who, f"a log-det for {dtype} input, dtype", logdet.dtype, torch.float32)
+            _assert_equal(
+                side.who, f"a log-det for {dtype} input, dtype", logdet.dtype, torch.float32
+            )
             _, expected = getattr(exact, side.name)(side.value.double(), cond)
             what = f"for {dtype} input the log-det of float64"
             _assert_close(side.who, what, logdet.double(), expected, FLOAT32_LOGDET)
@@ -419,9 +429,13 @@ def _subject(
     who = type(layer).__name__ + (f" ({example.name})" if example.name else "")
     # The shape on the noise side, asked of a layer of its own, so that nothing this call may do to
     # its layer or input is missed later.
-    probe = randomized(example, draw.seed, torch.promote_types(dtype, torch.float32))
+    wide = logdet_dtype(x)
+    probe = randomized(example, draw.seed, wide)
+    if {*map(id, layer.parameters())} & {*map(id, probe.parameters())}:
+        raise AssertionError(
+            f"{who}: expected build() to make a fresh layer, got a shared parameter"
+        )
     with torch.no_grad():
-        wide = torch.promote_types(dtype, torch.float32)
         shape = probe(x.to(wide), _each(cond, lambda entry: entry.to(wide)))[0].shape
     y_side = Example(example.build, tuple(shape[1:]))
     y, _ = random_inputs(y_side, Draw(draw.batch, draw.seed + 1, draw.scale), dtype)
@@ -466,9 +480,7 @@ def _assert_equal(who: str, what: str, got: Any, expected: Any) -> None:
         raise AssertionError(f"{who}: expected {what} {expected}, got {got}")
 
 
-def _assert_close(
-    who: str, what: str, got: Tensor, expected: Tensor, tolerance: float
-) -> None:
+def _assert_close(who: str, what: str, got: Tensor, expected: Tensor, tolerance: float) -> None:
     _assert_equal(who, f"{what}, shape", got.shape, expected.shape)
     if torch.allclose(got, expected, rtol=tolerance, atol=tolerance):
         return

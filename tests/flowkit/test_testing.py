@@ -363,7 +363,11 @@ DEFECTS = [
     (MissingConditionCrashes, check_condition, r"expected a ValueError for a missing .*Attribute"),
     (UndeclaredConditionUsed, check_condition, r"forward, given a condition it has no use for"),
     (LogdetInBfloat16, check_low_precision, r"expected a log-det for torch.bfloat16 input, dtype"),
-    (LogdetRoundedToBfloat16, check_low_precision, r"for torch.bfloat16 input the log-det of float"),
+    (
+        LogdetRoundedToBfloat16,
+        check_low_precision,
+        r"for torch.bfloat16 input the log-det of float",
+    ),
     (LatentUnderAutocast, check_low_precision, r"is the latent path in bfloat16"),
     (GraphBreak, check_compiles, r"forward: expected torch.compile\(fullgraph=True\) to take it"),
     (OutsideStateDict, check_copies, r"forward, after state_dict: expected the identical value"),
@@ -371,7 +375,11 @@ DEFECTS = [
     (PrepareWrong, check_prepare, r"forward, with prepare\(cond\),: expected the same value"),
     (PreparedOnce, check_prepare, r"forward, with prepare\(cond\),: expected the same value"),
     (FoldWrong, check_fold, r"forward, folded,: expected the same value"),
-    (FoldInPlace, check_fold, r"fold: expected the layer's state unchanged, got another \['gain'\]"),
+    (
+        FoldInPlace,
+        check_fold,
+        r"fold: expected the layer's state unchanged, got another \['gain'\]",
+    ),
     (InputModified, check_pure, r"forward: expected its input unchanged"),
     (ConditionModified, check_pure, r"inverse: expected the condition unchanged"),
     (StateChanged, check_pure, r"forward: expected the layer's state unchanged.*\['calls'\]"),
@@ -456,6 +464,12 @@ def test_examples_that_build_another_class_fail():
         case.values[0]()
 
 
+def test_examples_that_share_a_layer_fail():
+    shared = Sound()
+    with pytest.raises(AssertionError, match=r"Sound: expected build\(\) to make a fresh layer"):
+        check_shapes(Example(lambda: shared, (2, 2, 3), (2, 2, 3)))
+
+
 LAYERS = """
 from flowkit import Bijection, Squeeze
 
@@ -493,7 +507,10 @@ def test_layers_are_found_by_walking_the_package(tmp_path, monkeypatch):
         all_examples(["walked_layers"])
 
     (package / "typo.py").write_text("import walked_layers.missing")
-    with pytest.raises(ModuleNotFoundError, match="walked_layers.missing"):
+    with (
+        pytest.warns(UserWarning, match="leaves out"),
+        pytest.raises(ModuleNotFoundError, match="walked_layers.missing"),
+    ):
         all_layers(["walked_layers"])
 
 

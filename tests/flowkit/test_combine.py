@@ -1,0 +1,186 @@
+"""Bijections made of bijections: what they refuse, and what folding merges."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from flowkit import (
+    ActNorm,
+    AffineCoupling,
+    AffineInjector,
+    At,
+    Chain,
+    ConvNet,
+    Example,
+    FoldedConv1x1,
+    Inverse,
+    InvConv1x1,
+    OnChannels,
+    Permute,
+    Squeeze,
+)
+from flowkit.testing import check_bijection, randomized
+
+NET = partial(ConvNet, hidden=4)
+
+
+def step(channels):
+    return Chain(ActNorm(channels), InvConv1x1(channels), AffineCoupling(channels, NET))
+
+
+def test_at_needs_its_entry():
+    layer = At("half", AffineInjector(2, NET, cond_channels=3))
+    x, cond = torch.randn(1, 2, 4, 4), torch.randn(1, 3, 4, 4)
+    for direction in (layer, layer.inverse):
+        with pytest.raises(ValueError, match=r"At: expected a condition with the entry 'half'"):
+            direction(x)
+        with pytest.raises(TypeError, match=r"At: expected a mapping, got Tensor"):
+            direction(x, cond)
+        with pytest.raises(KeyError, match=r"expected an entry 'half', got \['quarter'\]"):
+            direction(x, {"quarter": cond})
+
+
+def test_at_hands_on_its_entry():
+    injector = randomized(AffineInjector.examples()[0], seed=0)
+    x, cond = torch.randn(1, 3, 4, 4), torch.randn(1, 2, 4, 4)
+    value, logdet = At("half", injector)(x, {"half": cond, "other": None})
+    expected, expected_logdet = injector(x, cond)
+    assert value.equal(expected)
+    assert logdet.equal(expected_logdet)
+
+
+def test_conditions_of_the_wrong_kind_are_refused():
+    layer = AffineInjector(2, NET, cond_channels=3)
+    x = torch.randn(2, 2, 4, 4)
+    with pytest.raises(TypeError, match=r"AffineInjector.*dict \(flowkit.At picks one entry"):
+        layer(x, {"half": torch.randn(2, 3, 4, 4)})
+    for shape in ((2, 1, 4, 4), (2, 3, 4, 2), (1, 3, 4, 4), (2, 3, 4)):
+        with pytest.raises(
+            ValueError, match=r"AffineInjector: expected a condition of shape \(2, 3"
+        ):
+            layer(x, torch.randn(shape))
+
+
+def test_chain_takes_bijections_only():
+    with pytest.raises(TypeError, match="Chain: expected bijections, got ReLU"):
+        Chain(ActNorm(2), nn.ReLU())
+
+
+def test_chain_applies_its_layers_in_order_and_sums():
+    actnorm, conv = ActNorm(3).double(), InvConv1x1(3).double()
+    nn.init.normal_(actnorm.log_scale)
+    nn.init.normal_(actnorm.bias)
+    x = torch.randn(2, 3, 2, 2, dtype=torch.float64)
+    middle, first = actnorm(x)
+    expected, second = conv(middle)
+    value, logdet = Chain(actnorm, conv)(x)
+    assert value.equal(expected)
+    assert logdet.equal(first + second)
+
+
+def test_empty_chain_is_the_identity():
+    x = torch.randn(2, 3, 2, 2)
+    chain = Chain()
+    for value, logdet in (chain(x), chain.inverse(x), chain(x, chain.prepare(None))):
+        assert value.equal(x)
+        assert logdet.equal(torch.zeros(2))
+
+
+def test_chain_is_a_sequence():
+    layers = [ActNorm(2), Permute([1, 0])]
+    chain = Chain(*layers)
+    assert list(chain) == layers
+    assert len(chain) == 2
+    assert chain[1] is layers[1]
+
+
+def test_condition_prepared_by_another_layer_is_refused():
+    injectors = [AffineInjector(2, NET, cond_channels=3) for _ in range(2)]
+    prepared = injectors[0].prepare(torch.randn(1, 3, 4, 4))
+    with pytest.raises(ValueError, match="prepared by this very layer, got one .* by another"):
+        injectors[1](torch.randn(1, 2, 4, 4), prepared)
+
+
+def test_fold_merges_each_actnorm_with_the_convolution_after_it():
+    build = lambda: Chain(  # noqa: E731
+        step(4), ActNorm(4), InvConv1x1(4), InvConv1x1(4), Permute([3, 0, 2, 1]), ActNorm(4)
+    )
+    chain = randomized(Example(build, (4, 2, 2)), seed=0, dtype=torch.float64)
+    folded = chain.fold()
+    kinds = [type(layer) for layer in folded]
+    assert kinds == [Chain, FoldedConv1x1, FoldedConv1x1, Permute, ActNorm]
+    assert [type(layer) for layer in folded[0]] == [FoldedConv1x1, AffineCoupling]
+    assert len(chain) == 6
+
+    x = torch.randn(2, 4, 2, 2, dtype=torch.float64)
+    expected, expected_logdet = chain(x)
+    value, logdet = folded(x)
+    # float64 rounding, some 1e-16 a step, through 4 layers.
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(logdet, expected_logdet, rtol=1e-12, atol=1e-12)
+
+
+def test_folded_net_has_no_norms_left():
+    coupling = AffineCoupling(4, NET)
+    assert [type(layer) for layer in coupling.fold().net] == [
+        nn.Conv2d,
+        nn.ReLU,
+        nn.Conv2d,
+        nn.ReLU,
+        nn.Conv2d,
+    ]
+    assert not any(parameter.requires_grad for parameter in coupling.fold().parameters())
+
+
+def test_two_scales_without_a_class_of_their_own():
+    """Half of the channels leave after the first scale; the whole is a bijection all the same."""
+
+    def build():
+        finer = Chain(Squeeze(), step(8), Inverse(Squeeze()))
+        return Chain(Squeeze(), step(4), OnChannels(2, finer))
+
+    example = Example(build, (1, 4, 4))
+    check_bijection(example)
+    layer = randomized(example, seed=0)
+    x = torch.randn(2, 1, 4, 4)
+    after_first_scale, _ = Chain(layer[0], layer[1])(x)
+    y, _ = layer(x)
+    assert y.shape == (2, 4, 2, 2)
+    assert y[:, 2:].equal(after_first_scale[:, 2:])
+    assert (y[:, :2] != after_first_scale[:, :2]).all()
+
+
+def test_onchannels_refuses():
+    with pytest.raises(ValueError, match="OnChannels: expected at least 1 channel, got 0"):
+        OnChannels(0, ActNorm(1))
+    with pytest.raises(ValueError, match=r"OnChannels: expected at least 3 channels, got \(1, 2"):
+        OnChannels(3, ActNorm(3))(torch.randn(1, 2, 4, 4))
+    with pytest.raises(ValueError, match=r"keeps the shape \(1, 1, 4, 4\), got .* from Squeeze"):
+        OnChannels(1, Squeeze())(torch.randn(1, 2, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AffineCoupling(1, NET), "AffineCoupling: expected at least 2 channels, got 1"),
+        (lambda: AffineInjector(2, NET, cond_channels=0), "at least 1 condition channel, got 0"),
+        (lambda: Permute([0, 2]), r"Permute: expected each of 0 … C-1 once, got \[0, 2\]"),
+        (lambda: Permute([0, 0]), r"Permute: expected each of 0 … C-1 once, got \[0, 0\]"),
+        (lambda: Squeeze(0), "Squeeze: expected a factor of at least 1, got 0"),
+        (lambda: Squeeze()(torch.randn(1, 2, 3, 4)), r"multiples of 2, got \(1, 2, 3, 4\)"),
+        (lambda: Squeeze().inverse(torch.randn(1, 6, 2, 2)), r"multiple of 4, got \(1, 6, 2, 2\)"),
+        (lambda: ActNorm(3)(torch.randn(1, 2, 2, 2)), r"\(B, 3, H, W\), got \(1, 2, 2, 2\)"),
+    ],
+)
+def test_layers_refuse(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_singular_convolution_raises():
+    layer = InvConv1x1(2)
+    nn.init.ones_(layer.weight)
+    with pytest.raises(torch.linalg.LinAlgError):
+        layer.inverse(torch.randn(1, 2, 2, 2))
