@@ -33,23 +33,35 @@ def initialize(flow: Flow | Bijection, batch: Tensor, cond: Cond = None) -> None
         flow: a `Flow` or a `Bijection`.
         batch: (B, C, H, W) on the data side; a typical training batch.
         cond: the condition of that batch.
+
+    Raises:
+        ValueError: the pass doesn't call a module that wants its input, such as an ActNorm inside
+            `Inverse`, which runs backwards there.
     """
     bijection = flow.bijection if isinstance(flow, Flow) else flow
     if dist.is_available() and dist.is_initialized():
         for tensor in (*flow.parameters(), *flow.buffers()):
             dist.broadcast(tensor.data, src=0)
-    hooks = [
-        module.register_forward_pre_hook(_initialize_from_input)
-        for module in bijection.modules()
+    wanting = {
+        name: module
+        for name, module in bijection.named_modules()
         if isinstance(module, InitializedFromData)
-    ]
+    }
+
+    called: set[nn.Module] = set()
+
+    def initialize_from_input(module: nn.Module, args: tuple) -> None:
+        assert isinstance(module, InitializedFromData)
+        module.initialize_from(args[0])
+        called.add(module)
+
+    hooks = [m.register_forward_pre_hook(initialize_from_input) for m in wanting.values()]
     try:
         bijection(batch, bijection.prepare(cond))
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _initialize_from_input(module: nn.Module, args: tuple) -> None:
-    assert isinstance(module, InitializedFromData)
-    module.initialize_from(args[0])
+    if missed := [name for name, module in wanting.items() if module not in called]:
+        raise ValueError(
+            f"initialize: expected the batch to pass through every norm, got none through {missed}"
+        )

@@ -286,8 +286,8 @@ def check_low_precision(example: Example, draw: Draw) -> None:
         error = ((returned - first.value).abs().median() / first.value.abs().median()).item()
         if not error < FLOAT32_TYPICAL:
             raise AssertionError(
-                f"{second.who}: expected {what} but for {FLOAT32_TYPICAL:g} of the typical element, "
-                f"got {error:.2g} (is the latent path in bfloat16?)"
+                f"{second.who}: expected {what} but for {FLOAT32_TYPICAL:g} of the typical "
+                f"element, got {error:.2g} (is the latent path in bfloat16?)"
             )
 
 

@@ -34,7 +34,7 @@ def over_draws(max_draws: int = 6) -> Callable[[Callable[[Example, Draw], None]]
                 deadline=None,
                 phases=[Phase.explicit, Phase.generate],
                 report_multiple_bugs=False,
-                suppress_health_check=list(HealthCheck),
+                suppress_health_check=[HealthCheck.too_slow, HealthCheck.nested_given],
             )
             @first(draw=Draw())
             @given(draw=draws)

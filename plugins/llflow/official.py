@@ -147,6 +147,11 @@ def _step_names(theirs: str, level: str, step: int) -> dict[str, str]:
     return mapping
 
 
+def is_interleaved(theirs: str) -> bool:
+    """Whether the rows of this tensor alternate between shift and scale; ours has shifts first."""
+    return re.search(r"\.f(Affine|Features)\.4\.", theirs) is not None
+
+
 def unused(config: Config) -> Shapes:
     """Names and shapes of the tensors that the authors store but never use."""
     f = config.features
@@ -205,7 +210,7 @@ def convert(state: Mapping[str, Tensor]) -> LLFlow:
         tensor = state[theirs].float()
         if not tensor.isfinite().all():
             raise NotOfficial(f"not a usable checkpoint: {theirs} holds values that aren't finite")
-        if re.search(r"\.f(Affine|Features)\.4\.", theirs):
+        if is_interleaved(theirs):
             tensor = torch.cat([tensor[0::2], tensor[1::2]])
         ours[name] = tensor.reshape(model.get_parameter(name).shape)
     model.load_state_dict(ours)

@@ -15,8 +15,8 @@ from flowkit import (
     ConvNet,
     Example,
     FoldedConv1x1,
-    Inverse,
     InvConv1x1,
+    Inverse,
     OnChannels,
     Permute,
     Squeeze,
@@ -99,7 +99,7 @@ def test_chain_is_a_sequence():
 def test_condition_prepared_by_another_layer_is_refused():
     injectors = [AffineInjector(2, NET, cond_channels=3) for _ in range(2)]
     prepared = injectors[0].prepare(torch.randn(1, 3, 4, 4))
-    with pytest.raises(ValueError, match="prepared by this very layer, got one .* by another"):
+    with pytest.raises(ValueError, match=r"prepared by this very layer, got one .* by another"):
         injectors[1](torch.randn(1, 2, 4, 4), prepared)
 
 

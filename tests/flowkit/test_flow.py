@@ -9,6 +9,7 @@ from torch.distributions import MultivariateNormal
 
 from flowkit import (
     ActNorm,
+    AffineCoupling,
     AffineInjector,
     At,
     Chain,
@@ -170,6 +171,18 @@ def test_given_runs_the_injectors_net_once():
     assert net.calls == 2
     flow.log_prob(samples[0], cond)
     assert net.calls == 3
+
+
+def test_log_det_of_a_pair_that_was_not_the_last_one_mapped():
+    coupling = randomized(AffineCoupling.examples()[0], seed=0)
+    transform = Flow(coupling, image_normal).given(torch.zeros(3, 4, 2, 2)).transforms[0]
+    noise = torch.randn(3, 4, 2, 2)
+    data = transform(noise)
+    _, expected = coupling.inverse(noise)
+    assert transform.log_abs_det_jacobian(noise, data).equal(expected)
+    transform(torch.randn(3, 4, 2, 2))
+    assert transform.log_abs_det_jacobian(noise, data).equal(expected)
+    torch.testing.assert_close(transform.inv.log_abs_det_jacobian(data, noise), -expected)
 
 
 def test_gradients_reach_parameters_and_base_through_samples():

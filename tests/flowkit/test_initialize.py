@@ -15,6 +15,7 @@ from flowkit import (
     ConvNet,
     Flow,
     InvConv1x1,
+    Inverse,
     Squeeze,
     image_normal,
     initialize,
@@ -110,6 +111,22 @@ def test_hooks_go_even_if_the_pass_fails():
     before = flow.bijection[0].bias.clone()
     flow.log_prob(x, cond)
     assert flow.bijection[0].bias.equal(before)
+
+
+def test_norms_that_the_pass_does_not_call_are_named():
+    flow = Chain(ActNorm(2), Inverse(ActNorm(2)))
+    with pytest.raises(ValueError, match=r"every norm, got none through \['layers.1.bijection'\]"):
+        initialize(flow, torch.randn(4, 2, 3, 3))
+
+
+def test_the_pass_keeps_no_graph():
+    flow, needs_gradient = build(), []
+    hook = flow.bijection[1].register_forward_hook(
+        lambda module, args, output: needs_gradient.append(output[0].requires_grad)
+    )
+    initialize(flow, *batch())
+    hook.remove()
+    assert needs_gradient == [False]
 
 
 def test_calling_forward_never_initialises():

@@ -460,7 +460,7 @@ class BuildsItsParent(Sound):
 
 def test_examples_that_build_another_class_fail():
     case = parametrize_with_checks([BuildsItsParent]).args[1][0]
-    with pytest.raises(AssertionError, match="BuildsItsParent: expected .* got Sound"):
+    with pytest.raises(AssertionError, match=r"BuildsItsParent: expected .* got Sound"):
         case.values[0]()
 
 
@@ -509,7 +509,7 @@ def test_layers_are_found_by_walking_the_package(tmp_path, monkeypatch):
     (package / "typo.py").write_text("import walked_layers.missing")
     with (
         pytest.warns(UserWarning, match="leaves out"),
-        pytest.raises(ModuleNotFoundError, match="walked_layers.missing"),
+        pytest.raises(ModuleNotFoundError, match=r"walked_layers\.missing"),
     ):
         all_layers(["walked_layers"])
 

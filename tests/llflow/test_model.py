@@ -1,0 +1,120 @@
+"""The network as a whole: sizes, priors, initialisation, what it refuses."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from llflow import LARGE, SMALL, TINY, Config, LLFlow, retinex
+from llflow.prior import color_map_prior, squeeze_map
+from torch.utils.flop_counter import FlopCounterMode
+
+from flowkit import ActNorm
+
+NANO = Config(features=8, growth=4, blocks=2, taps=(1,), steps=1, hidden=8)
+
+
+@pytest.fixture
+def pair():
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(2, 3, 16, 24, generator=generator), torch.rand(
+        2, 6, 16, 24, generator=generator
+    )
+
+
+def multiply_adds(config: Config) -> int:
+    """Of enhancing one picture of 400×600."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model = LLFlow(config)
+        cond = model.condition(torch.zeros(1, 6, 400, 600))
+        model.flow.bijection.inverse(color_map_prior(cond).mean, cond)
+    return counter.get_total_flops() // 2
+
+
+def test_tiny_costs_at_most_an_eighth_of_small():
+    small = multiply_adds(SMALL)
+    assert small == pytest.approx(147.6e9, rel=1e-3)  # as the released network counts
+    assert 8 * multiply_adds(TINY) <= small
+
+
+def test_large_costs_what_the_released_network_does():
+    assert multiply_adds(LARGE) == pytest.approx(1459.5e9, rel=1e-3)
+
+
+def test_likelihood_is_bits_per_pixel_of_the_change_of_variables(pair):
+    torch.manual_seed(0)
+    model = LLFlow(NANO).double()
+    bright, low = (x.double() for x in pair)
+    cond = model.condition(low)
+    z, logdet = model.flow.bijection(bright, cond)
+    for from_reference, center in (
+        (False, cond["color_map"]),
+        (True, retinex.color_map_by_sum(bright)),
+    ):
+        squares = (z - squeeze_map(center)).square() + math.log(2 * math.pi)
+        nats = -0.5 * squares.sum(dim=(1, 2, 3)) + logdet
+        expected = -nats / (16 * 24 * math.log(2))
+        torch.testing.assert_close(model.nll(bright, low, from_reference), expected)
+
+
+def test_initialize_normalises_every_layer(pair):
+    torch.manual_seed(0)
+    model = LLFlow(NANO)
+    bright, low = pair
+    model.initialize(bright, low)
+    seen = []
+    for module in model.modules():
+        if isinstance(module, ActNorm):
+            module.register_forward_hook(lambda m, args, result: seen.append(result[0]))
+    model.nll(bright, low)
+    assert len(seen) == 3 * (2 + NANO.steps)
+    for normalised in seen:
+        # float32 statistics of at most 400 values a channel
+        mean = normalised.mean(dim=(0, 2, 3))
+        torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-4)
+        spread = normalised.std(dim=(0, 2, 3), unbiased=False)
+        torch.testing.assert_close(spread, torch.ones_like(spread), rtol=1e-3, atol=0)
+
+
+def test_color_map_of_the_paper_is_three_times_the_released_one():
+    model = LLFlow(replace(NANO, color_map="mean"))
+    low = torch.rand(1, 6, 16, 16)
+    assert model.condition(low)["color_map"].max() > 1
+    bright = torch.rand(1, 3, 16, 16)
+    assert torch.equal(model.reference_color_map(bright), retinex.color_map_by_mean(bright))
+
+
+@pytest.mark.parametrize("name", ["half", "quarter", "eighth"])
+def test_every_condition_reaches_the_latent(pair, name):
+    """The coupled steps of each level read the condition of their own resolution."""
+    torch.manual_seed(0)
+    model = LLFlow(NANO)
+    bright, low = pair
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1) if parameter.dim() > 2 else None
+    cond = model.condition(low)
+    z, _ = model.flow.bijection(bright, cond)
+    moved, _ = model.flow.bijection(bright, cond | {name: cond[name] + 1})
+    assert (z - moved).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"features": 0}, "features"),
+        ({"steps": 1.5}, "steps"),
+        ({"taps": ()}, "taps"),
+        ({"taps": (2,)}, "taps"),
+        ({"color_map": "median"}, "color_map"),
+        ({"scale_floor": 0.0}, "floor"),
+    ],
+)
+def test_impossible_configurations_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        LLFlow(replace(NANO, **change))
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 15, 16), (1, 3, 16, 16), (6, 16, 16)])
+def test_wrong_input_is_refused(shape):
+    with pytest.raises(ValueError, match="multiples of 8"):
+        LLFlow(NANO).condition(torch.zeros(shape))
