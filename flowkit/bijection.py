@@ -60,6 +60,14 @@ class Bijection(nn.Module):
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         raise NotImplementedError(f"{type(self).__name__} has no inverse")
 
+    def forward_shape(self, shape: Shape) -> Shape:
+        """Shape of one sample on the noise side, for `shape` on the data side, e.g. (C, H, W)."""
+        return shape
+
+    def inverse_shape(self, shape: Shape) -> Shape:
+        """Shape of one sample on the data side, for `shape` on the noise side."""
+        return shape
+
     def prepare(self, cond: Cond) -> Cond:
         """Do the work that depends on the condition alone.
 

@@ -8,7 +8,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from flowkit.bijection import Bijection, Cond, Example, Prepared, require_image, zero_logdet
+from flowkit.bijection import (
+    Bijection,
+    Cond,
+    Example,
+    Prepared,
+    Shape,
+    require_image,
+    zero_logdet,
+)
 from flowkit.layers import ActNorm, AffineInjector, FoldedConv1x1, InvConv1x1, Squeeze
 from flowkit.nets import ConvNet
 
@@ -40,6 +48,16 @@ class Chain(Bijection):
             y, logdet = layer.inverse(y, layer_cond)
             total = total + logdet
         return y, total
+
+    def forward_shape(self, shape: Shape) -> Shape:
+        for layer in self:
+            shape = layer.forward_shape(shape)
+        return shape
+
+    def inverse_shape(self, shape: Shape) -> Shape:
+        for layer in reversed(list(self)):
+            shape = layer.inverse_shape(shape)
+        return shape
 
     def _conds(self, cond: Cond) -> list[Cond]:
         prepared = self.prepared(cond)
@@ -92,6 +110,12 @@ class Inverse(Bijection):
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         return self.bijection(y, cond)
 
+    def forward_shape(self, shape: Shape) -> Shape:
+        return self.bijection.inverse_shape(shape)
+
+    def inverse_shape(self, shape: Shape) -> Shape:
+        return self.bijection.forward_shape(shape)
+
     def prepare(self, cond: Cond) -> Cond:
         return self.bijection.prepare(cond)
 
@@ -127,6 +151,12 @@ class At(Bijection):
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         return self.bijection.inverse(y, self._entry(cond))
+
+    def forward_shape(self, shape: Shape) -> Shape:
+        return self.bijection.forward_shape(shape)
+
+    def inverse_shape(self, shape: Shape) -> Shape:
+        return self.bijection.inverse_shape(shape)
 
     def prepare(self, cond: Cond) -> Prepared:
         return Prepared(self, self.bijection.prepare(self._entry(cond)))

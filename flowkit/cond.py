@@ -36,5 +36,5 @@ def require_cond(who: object, cond: Cond, channels: int, like: Tensor | None = N
 
 
 def beside(x: Tensor, cond: Tensor) -> Tensor:
-    """`x` (B, C, H, W) with the channels of `cond` (B, D, H, W) after its own."""
-    return torch.cat([x, cond.to(x.dtype)], dim=1)
+    """`x` (B, C, H, W), then the channels of `cond` (B, D, H, W), in the wider precision."""
+    return torch.cat([x, cond], dim=1)

@@ -28,7 +28,8 @@ class Flow(nn.Module):
     Args:
         bijection: data -> noise.
         base: cond -> distribution of the noise, with batch shape (B,) and event shape (C, H, W); a
-            function or a module. `image_normal` makes the usual one.
+            function or a module. `image_normal` makes the usual one. Without a condition the
+            batch shape may be (1,).
 
     Rezende & Mohamed, Variational inference with normalizing flows, 2015, arXiv:1505.05770, eq. 5.
     """
@@ -51,9 +52,18 @@ class Flow(nn.Module):
 
         Returns:
             (B,).
+
+        Raises:
+            ValueError: the base has another shape than the noise.
         """
         z, logdet = self.bijection(x, cond)
-        return self.base(cond).log_prob(z) + logdet
+        base = self.base(cond)
+        if base.event_shape != z.shape[1:] or base.batch_shape not in ((), (1,), z.shape[:1]):
+            raise ValueError(
+                f"Flow: expected a base of batch shape ({len(x)},) and event shape "
+                f"{tuple(z.shape[1:])}, got {tuple(base.batch_shape)} and {tuple(base.event_shape)}"
+            )
+        return base.log_prob(z) + logdet
 
     def sample(
         self, cond: Cond = None, *, temperature: float = 1.0, num_samples: int | None = None

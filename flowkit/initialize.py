@@ -42,11 +42,9 @@ def initialize(flow: Flow | Bijection, batch: Tensor, cond: Cond = None) -> None
     if dist.is_available() and dist.is_initialized():
         for tensor in (*flow.parameters(), *flow.buffers()):
             dist.broadcast(tensor.data, src=0)
-    wanting = {
-        name: module
-        for name, module in bijection.named_modules()
-        if isinstance(module, InitializedFromData)
-    }
+    wanting = [
+        named for named in bijection.named_modules() if isinstance(named[1], InitializedFromData)
+    ]
 
     called: set[nn.Module] = set()
 
@@ -55,13 +53,13 @@ def initialize(flow: Flow | Bijection, batch: Tensor, cond: Cond = None) -> None
         module.initialize_from(args[0])
         called.add(module)
 
-    hooks = [m.register_forward_pre_hook(initialize_from_input) for m in wanting.values()]
+    hooks = [m.register_forward_pre_hook(initialize_from_input) for _, m in wanting]
     try:
         bijection(batch, bijection.prepare(cond))
     finally:
         for hook in hooks:
             hook.remove()
-    if missed := [name for name, module in wanting.items() if module not in called]:
+    if missed := [name for name, module in wanting if module not in called]:
         raise ValueError(
             f"initialize: expected the batch to pass through every norm, got none through {missed}"
         )

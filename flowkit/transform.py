@@ -29,6 +29,12 @@ class BijectionTransform(Transform):
         self.cond = cond
         self._last: tuple[Tensor, Tensor, Tensor] | None = None
 
+    def forward_shape(self, shape: torch.Size) -> torch.Size:
+        return shape[:-3] + torch.Size(self.bijection.inverse_shape(tuple(shape[-3:])))
+
+    def inverse_shape(self, shape: torch.Size) -> torch.Size:
+        return shape[:-3] + torch.Size(self.bijection.forward_shape(tuple(shape[-3:])))
+
     def _call(self, noise: Tensor) -> Tensor:
         data, logdet = self._per_sample(self.bijection.inverse, noise)
         self._last = noise, data, logdet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from einops import rearrange
 from torch import Tensor
 
-from flowkit.bijection import Bijection, Cond, Example, require_image, zero_logdet
+from flowkit.bijection import Bijection, Cond, Example, Shape, require_image, zero_logdet
 
 
 class Squeeze(Bijection):
@@ -44,6 +44,14 @@ class Squeeze(Bijection):
             )
         x = rearrange(y, "b (c dy dx) h w -> b c (h dy) (w dx)", dy=f, dx=f)
         return x, zero_logdet(y)
+
+    def forward_shape(self, shape: Shape) -> Shape:
+        channels, height, width = shape
+        return channels * self.factor**2, height // self.factor, width // self.factor
+
+    def inverse_shape(self, shape: Shape) -> Shape:
+        channels, height, width = shape
+        return channels // self.factor**2, height * self.factor, width * self.factor
 
     @classmethod
     def examples(cls) -> list[Example]:

@@ -61,7 +61,8 @@ class Subject(NamedTuple):
 
 @over_draws()
 def check_shapes(example: Example, draw: Draw) -> None:
-    """Value and log-det have the shapes and dtypes of the contract, both ways."""
+    """Value and log-det have the shapes and dtypes of the contract, both ways, and the layer's
+    `forward_shape` and `inverse_shape` foretell them."""
     for dtype in (torch.float32, torch.float64):
         subject = _subject(example, draw, dtype, layer_dtype=torch.float32)
         for side in subject.sides:
@@ -80,6 +81,9 @@ def check_shapes(example: Example, draw: Draw) -> None:
         _assert_equal(
             subject.who, "elements per sample", subject.y[0].numel(), subject.x[0].numel()
         )
+        x_shape, y_shape = tuple(subject.x.shape[1:]), tuple(subject.y.shape[1:])
+        shapes = subject.layer.forward_shape(x_shape), subject.layer.inverse_shape(y_shape)
+        _assert_equal(subject.who, "forward_shape, inverse_shape", shapes, (y_shape, x_shape))
 
 
 @over_draws()

@@ -234,3 +234,17 @@ def test_training_fits_a_gaussian():
     assert per_pixel == pytest.approx(0.5 * math.log(2 * math.pi * math.e * 0.25), abs=0.06)
     mean = -flow.bijection.bias.item()
     assert mean == pytest.approx(3, abs=0.05)
+
+
+def test_base_of_another_shape_is_refused():
+    flow = Flow(Squeeze(), lambda cond: image_normal(torch.zeros(2, 3, 4, 4)))
+    with pytest.raises(ValueError, match=r"event shape \(12, 2, 2\), got \(2,\) and \(3, 4, 4\)"):
+        flow.log_prob(torch.zeros(2, 3, 4, 4))
+
+
+def test_distribution_knows_the_shape_of_its_samples():
+    chain = Chain(Squeeze(), Inverse(Squeeze()), Squeeze())
+    given = Flow(chain, lambda cond: image_normal(torch.zeros(2, 12, 2, 3))).given()
+    assert given.event_shape == (3, 4, 6)
+    assert given.batch_shape == (2,)
+    assert given.sample((5,)).shape == (5, 2, 3, 4, 6)

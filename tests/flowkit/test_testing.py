@@ -165,6 +165,11 @@ class ValueReshaped(Sound):
         return x.flatten(1), logdet
 
 
+class ShapeForetoldWrong(Sound):
+    def forward_shape(self, shape):
+        return 4 * shape[0], *shape[1:]
+
+
 class NoLogdet(Sound):
     def forward(self, x, cond=None):
         return super().forward(x, cond)[0]
@@ -343,6 +348,7 @@ DEFECTS = [
     (LogdetBelowInput, check_shapes, r"forward: expected a log-det for torch.float64 input"),
     (ValueBelowInput, check_shapes, r"forward: expected a value of torch.float64"),
     (ValueReshaped, check_shapes, r"inverse: expected a value of shape .*\[2, 2, 2, 3\]"),
+    (ShapeForetoldWrong, check_shapes, r"expected forward_shape, inverse_shape .*got \(\(8, 2, 3"),
     (NoLogdet, check_shapes, r"forward: expected \(value, logdet\)"),
     (WrongInverse, check_round_trip, r"inverse: expected to undo forward"),
     (NotOnto, check_round_trip, r"forward: expected to undo inverse"),
