@@ -17,6 +17,7 @@ from flowkit import (
     Example,
     Flow,
     InvConv1x1,
+    Inverse,
     Squeeze,
     image_normal,
 )
