@@ -19,15 +19,16 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to read and where the result goes."""
+    """One picture to read and where the result goes; `problem` if it is known not to work."""
 
     source: Path
     target: Path
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: `problem` is None where a picture was written."""
+    """What became of a job: `problem` is None where a picture was written or skipped."""
 
     job: Job
     problem: str | None = None
@@ -38,8 +39,9 @@ def plan(inputs: Sequence[Path], out: Path | None, *, recursive: bool) -> list[J
     """Find the pictures and name their results.
 
     A file in a folder keeps its place below that folder. Hidden files are left out, every other one
-    is a job, whatever its name: contents decide later. Without `out`, results lie beside their
-    inputs with "_bright" added to the name (of the file, or of the folder).
+    is a job, whatever its name: contents decide later. Links to folders within aren't followed.
+    Without `out`, results lie beside their inputs with "_bright" added to the name (of the file, or
+    of the folder).
 
     Args:
         inputs: pictures and folders.
@@ -48,20 +50,16 @@ def plan(inputs: Sequence[Path], out: Path | None, *, recursive: bool) -> list[J
 
     Raises:
         PlanError: an input doesn't exist, a folder has no files, two results would have one name,
-            or a result would replace an input.
+            a result would replace an input, or `out` can't be what it has to be.
     """
-    to_file = len(inputs) == 1 and not inputs[0].is_dir() and _names_picture(out)
-    if out is not None and not to_file and out.exists() and not out.is_dir():
-        raise PlanError(f"{out}: several results need a folder, this is a file")
+    single = len(inputs) == 1 and not inputs[0].is_dir()
+    to_file = single and _names_picture(out)
+    if out is not None and not out.is_dir() and not to_file:
+        _check_folder(out, single)
     jobs = []
     for source in inputs:
         if source.is_dir():
-            folder = source.with_name(source.resolve().name + SUFFIX) if out is None else out
-            files = sorted(_files(source, recursive, leave_out=folder))
-            if not files:
-                hint = "" if recursive else " (--recursive looks into folders within)"
-                raise PlanError(f"{source}: no files in this folder{hint}")
-            jobs += [Job(file, folder / file.relative_to(source)) for file in files]
+            jobs += _jobs_in(source, out or _beside(source), recursive)
         elif not source.exists():
             raise PlanError(f"{source}: no such file or folder")
         elif out is None:
@@ -76,20 +74,49 @@ def _names_picture(out: Path | None) -> bool:
     return out is not None and not out.is_dir() and images.format_of(out) is not None
 
 
-def _files(folder: Path, recursive: bool, leave_out: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
+def _check_folder(out: Path, single: bool) -> None:
+    """Refuse what looks like a file where a folder, which may not exist yet, has to be meant."""
+    if single and (out.exists() or out.suffix):
+        suffixes = ", ".join(images.SUFFIXES[name][0] for name in images.FORMATS)
+        raise PlanError(f"{out}: expected a name in {suffixes}, or a folder")
+    if not single and (out.exists() or images.format_of(out)):
+        raise PlanError(f"{out}: several results need a folder as OUT, the last path; this is none")
+
+
+def _beside(folder: Path) -> Path:
+    absolute = Path(os.path.abspath(folder))  # "." and ".." have a name, too
+    return absolute.parent / (absolute.name + SUFFIX)
+
+
+def _jobs_in(folder: Path, out: Path, recursive: bool) -> list[Job]:
+    jobs = []
+
+    def unreadable(error: OSError) -> None:
+        path = Path(error.filename)
+        jobs.append(Job(path, out / path.relative_to(folder), error.strerror or str(error)))
+
+    for root, folders, names in os.walk(folder, onerror=unreadable):
         here = Path(root)
-        keep = [f for f in folders if f[0] != "." and (here / f).resolve() != leave_out.resolve()]
-        folders[:] = sorted(keep) if recursive else []
-        yield from (here / name for name in names if name[0] != ".")
+        keep = [f for f in folders if f[0] != "." and not _same(here / f, out)]
+        folders[:] = keep if recursive else []
+        files = (here / name for name in names if name[0] != ".")
+        jobs += [Job(file, out / file.relative_to(folder)) for file in files]
+    if not jobs:
+        hint = "" if recursive else " (--recursive looks into folders within)"
+        raise PlanError(f"{folder}: no files in this folder{hint}")
+    return sorted(jobs, key=lambda job: job.source)
 
 
-def _refuse_clashes(jobs: Iterable[Job]) -> None:
-    jobs = list(jobs)
-    sources = {job.source.resolve() for job in jobs}
-    taken: dict[Path, Path] = {}
+def _same(a: Path, b: Path) -> bool:
+    # Unlike Path.resolve, this takes links that lead in a circle.
+    return os.path.realpath(a) == os.path.realpath(b)
+
+
+def _refuse_clashes(jobs: Sequence[Job]) -> None:
+    sources = {os.path.realpath(job.source) for job in jobs}
+    taken: dict[str, Path] = {}
     for job in jobs:
-        target = job.target.resolve()
+        target = os.path.realpath(job.target)
         if target in sources:
             raise PlanError(f"{job.target}: the result would replace an input; choose another OUT")
         if target in taken:
@@ -117,17 +144,31 @@ def run(
         max_pixels: larger pictures are refused.
     """
     for job in jobs:
-        if job.target.exists() and not overwrite:
-            problem = None if skip_existing else "exists (--overwrite or --skip-existing)"
-            yield Outcome(job, problem and f"{job.target} {problem}", skipped=skip_existing)
-            continue
-        try:
-            images.write(job.target, brighten(images.read(job.source, max_pixels)))
-        except (images.PictureError, NotFinite) as error:
-            yield Outcome(job, str(error))
-        except OSError as error:
-            yield Outcome(job, error.strerror or str(error))
-        except (MemoryError, RuntimeError) as error:  # torch's word for "out of memory", too
-            yield Outcome(job, str(error).splitlines()[0] if str(error) else "out of memory")
+        if job.problem is not None:
+            yield Outcome(job, job.problem)
+        elif not overwrite and os.path.lexists(job.target):
+            problem = f"{job.target} exists (--overwrite or --skip-existing)"
+            yield Outcome(job, None if skip_existing else problem, skipped=skip_existing)
         else:
-            yield Outcome(job)
+            yield Outcome(job, _do(job, brighten, max_pixels))
+
+
+def _do(
+    job: Job, brighten: Callable[[images.Picture], images.Picture], max_pixels: int
+) -> str | None:
+    """Do one job; returns the problem if there is one."""
+    try:
+        bright = brighten(images.read(job.source, max_pixels))
+    except OSError as error:
+        return error.strerror or str(error)
+    except (images.PictureError, NotFinite) as error:
+        return str(error)
+    except (MemoryError, RuntimeError) as error:  # torch's word for "out of memory", too
+        return str(error).partition("\n")[0] or "out of memory"
+    try:
+        images.write(job.target, bright)
+    except OSError as error:
+        return f"{job.target} can't be written: {error.strerror or error}"
+    except images.PictureError as error:
+        return str(error)
+    return None

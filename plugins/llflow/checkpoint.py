@@ -7,15 +7,18 @@ import json
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from llflow.files import write_atomically
 from llflow.model import Config, LLFlow
 
 DEFAULTS = Path(__file__).parent / "weights"
 DEFAULT = "tiny"
+_HINT = "; `llflow convert` turns the authors' checkpoints into files for llflow"
 
 
 class CheckpointError(ValueError):
@@ -55,40 +58,53 @@ def load(weights: str | Path = DEFAULT) -> LLFlow:
                 f"{weights}: no such file, nor shipped weights of this name "
                 f"({', '.join(shipped()) or 'none are shipped'})"
             )
-    config = _read_config(path)
-    model = LLFlow(config)
-    expected = model.state_dict()
-    tensors = load_tensors(path.read_bytes())
+    config, tensors = _read(path)
+    expected = _expected(path, config, tensors)
     for name in sorted(expected.keys() | tensors.keys()):
-        wanted = tuple(expected[name].shape) if name in expected else None
-        came = tuple(tensors[name].shape) if name in tensors else None
+        wanted, came = _describe(expected.get(name)), _describe(tensors.get(name))
         if wanted != came:
-            raise CheckpointError(f"{path}: expected {name} of shape {wanted}, got {came}")
+            raise CheckpointError(f"{path}: expected {name} to be {wanted}, got {came}")
         if not tensors[name].isfinite().all():
             raise CheckpointError(f"{path}: {name} holds values that aren't finite")
+    model = LLFlow(config)
     model.load_state_dict(tensors)
     return model.eval()
 
 
-def _read_config(path: Path) -> Config:
+def _read(path: Path) -> tuple[Config, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+        tensors = load_tensors(path.read_bytes())
     except SafetensorError as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
-    if "llflow" not in metadata:
         raise CheckpointError(
-            f"{path}: holds no LLFlow configuration (`llflow convert` turns the authors' "
-            "checkpoints into files that do)"
-        )
+            f"{path}: not a readable safetensors file ({error}){_HINT}"
+        ) from error
+    if "llflow" not in metadata:
+        raise CheckpointError(f"{path}: holds no LLFlow configuration{_HINT}")
     try:
         values = json.loads(metadata["llflow"])
         unknown = set(values) - {field.name for field in fields(Config)}
         if unknown:
             raise ValueError(f"unknown setting {sorted(unknown)[0]}")
-        return Config(**values)
-    except (TypeError, ValueError) as error:
+        return Config(**values), tensors
+    except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged LLFlow configuration ({error})") from error
+
+
+def _expected(path: Path, config: Config, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a model of this configuration holds, as shapes alone: a file may claim any size."""
+    if max(config.blocks, config.steps) > len(tensors):  # each of them has tensors of its own
+        raise CheckpointError(f"{path}: the LLFlow configuration asks for more tensors than it has")
+    try:
+        with torch.device("meta"):
+            return LLFlow(config).state_dict()
+    except (RuntimeError, OverflowError, TypeError) as error:
+        raise CheckpointError(f"{path}: the LLFlow configuration asks for too much") from error
+
+
+def _describe(tensor: Tensor | None) -> str:
+    return f"{tuple(tensor.shape)} {tensor.dtype}" if tensor is not None else "absent"
 
 
 def verify(path: Path) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import io
+import math
 import sys
+import textwrap
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
+
+from llflow.batch import PlanError
 
 EXAMPLES = """\
 examples:
@@ -16,8 +22,16 @@ examples:
 """
 
 
+class UsageError(ValueError):
+    """Arguments that don't go together."""
+
+
 class Parser(argparse.ArgumentParser):
-    """Errors in one line."""
+    """Errors in one line; the description is wrapped, the examples after the options aren't."""
+
+    def __init__(self, *, description: str, **options) -> None:
+        raw = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=textwrap.fill(description, 79), formatter_class=raw, **options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -25,27 +39,62 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     """Run `llflow ARGV...` and return the exit code: 0 done, 1 something failed, 2 wrong usage."""
-    args = _parser().parse_args(argv)
+    args = _parse(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may be what it can't print
     try:
         return args.run(args)
     except KeyboardInterrupt:
         return _fail(args, "interrupted", code=130)
-    except (ValueError, ArithmeticError, OSError) as error:
+    except (UsageError, PlanError) as error:
+        return _fail(args, str(error), code=2)
+    except OSError as error:
+        named = error.filename is not None and error.strerror is not None
+        return _fail(args, f"{error.filename}: {error.strerror}" if named else str(error))
+    except (ValueError, ArithmeticError) as error:
         return _fail(args, str(error))
 
 
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    # argparse takes paths up to the first option only; those behind it come back as unknown.
+    if args.command == "enhance" and not any(text.startswith("-") for text in rest):
+        args.paths += map(Path, rest)
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return args
+
+
 def _fail(args: argparse.Namespace, message: str, code: int = 1) -> int:
-    print(f"llflow {args.command}: {message}", file=sys.stderr)
+    print(f"llflow {args.command}: {' '.join(message.splitlines())}", file=sys.stderr)
     return code
 
 
+def _at_least(lowest: int) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        if not text.isdecimal() or int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {lowest}, got {text!r}")
+        return int(text)
+
+    return whole_number
+
+
+def _temperature(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number from 0, got {text!r}")
+    return value
+
+
 def _parser() -> Parser:
-    raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(
         prog="llflow",
         description="Make dark photographs bright with a conditional normalizing flow.",
         epilog=EXAMPLES,
-        formatter_class=raw,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_enhance, _add_convert, _add_evaluate, _add_train):
@@ -63,18 +112,13 @@ def _device(name: str):
     return torch.device(name)
 
 
-def _new_file(path: Path, overwrite: bool) -> Path:
-    if path.exists() and not overwrite:
-        raise ValueError(f"{path} exists (--overwrite replaces it)")
-    return path
-
-
 # --- enhance ---------------------------------------------------------------------------------
 
 
 def _add_enhance(commands) -> None:
     parser = commands.add_parser(
         "enhance",
+        usage="llflow enhance [options] IN [IN ...] [OUT]",
         help="brighten a picture, several, or a folder",
         description="Brighten a picture, several, or a folder of them. PNG, JPEG, WebP, BMP, TIFF "
         "and AVIF are recognised by content. Without OUT, results lie beside the inputs with "
@@ -82,32 +126,43 @@ def _add_enhance(commands) -> None:
         epilog="examples:\n  llflow enhance dark.jpg\n  llflow enhance dark.jpg bright.png\n"
         "  llflow enhance a.jpg b.png out/\n  llflow enhance photos/ out/ --recursive\n"
         "  llflow enhance dark.jpg mean.png --samples 8 --temperature 0.7\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("paths", nargs="+", type=Path, metavar="IN", help="picture or folder")
     parser.add_argument(
-        "out", nargs="?", type=Path, metavar="OUT", help="picture, or folder for several results"
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="pictures or folders to read; of two or more paths the last is OUT, the picture to "
+        "write, or a folder for several results",
     )
     parser.add_argument("--recursive", action="store_true", help="take folders within folders too")
-    parser.add_argument("--skip-existing", action="store_true", help="leave finished results alone")
-    parser.add_argument("--overwrite", action="store_true", help="replace existing results")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument(
+        "--skip-existing", action="store_true", help="leave finished results alone"
+    )
+    existing.add_argument("--overwrite", action="store_true", help="replace existing results")
     parser.add_argument(
-        "--samples", type=int, default=1, metavar="N", help="average N samples (default 1)"
+        "--samples", type=_at_least(1), default=1, metavar="N", help="average N samples (default 1)"
     )
     parser.add_argument(
         "--temperature",
-        type=float,
+        type=_temperature,
         metavar="T",
         help="spread of the samples: 0 takes the most typical latent, 1 draws from the model "
         "(default 0, or 1 with --samples)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the samples (default 0)")
     parser.add_argument(
-        "--weights", default=None, help="shipped weights by name, or a .safetensors file"
+        "--weights",
+        metavar="W",
+        help="shipped weights by name, or a .safetensors file (default tiny)",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
-        "--max-pixels", type=int, default=None, metavar="N", help="refuse larger pictures"
+        "--max-pixels",
+        type=_at_least(1),
+        metavar="N",
+        help="refuse larger pictures (default 50 million)",
     )
     parser.set_defaults(run=_enhance)
 
@@ -118,12 +173,14 @@ def _enhance(args: argparse.Namespace) -> int:
     from llflow import batch, checkpoint, images
     from llflow.enhance import enhance
 
-    inputs, out = args.paths, args.out
-    if out is None and len(inputs) > 1:
+    inputs, out = args.paths, None
+    if len(inputs) > 1:
         *inputs, out = inputs
     temperature = args.temperature
     if temperature is None:
         temperature = 0.0 if args.samples == 1 else 1.0
+    if temperature == 0 and args.samples > 1:
+        raise UsageError("at --temperature 0 all samples are the same; leave --samples out")
     jobs = batch.plan(inputs, out, recursive=args.recursive)
     model = checkpoint.load(args.weights or checkpoint.DEFAULT).to(_device(args.device)).fold()
 
@@ -171,7 +228,6 @@ def _add_convert(commands) -> None:
         "for --weights. The network's size is read off the tensors; nothing in the file is "
         "executed. The authors' weights have their own licence (CC BY-NC-SA 4.0).",
         epilog="example:\n  llflow convert LOL_smallNet.pth small.safetensors\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     parser.add_argument("out", type=Path, metavar="OUT")
@@ -184,9 +240,11 @@ def _convert(args: argparse.Namespace) -> int:
     from llflow.model import SIZES
 
     if args.out.suffix != ".safetensors":
-        raise ValueError(f"expected OUT to end in .safetensors, got {args.out}")
+        raise UsageError(f"expected OUT to end in .safetensors, got {args.out}")
+    if args.out.exists() and not args.overwrite:
+        raise ValueError(f"{args.out} exists (--overwrite replaces it)")
     model = official.convert(official.read(args.checkpoint))
-    checkpoint.save(model, _new_file(args.out, args.overwrite))
+    checkpoint.save(model, args.out)
     size = next((name for name, config in SIZES.items() if config == model.config), "custom")
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"{args.out}: {size} network, {count:,} parameters")
@@ -203,7 +261,6 @@ def _add_evaluate(commands) -> None:
         description="Print raw PSNR and SSIM (RGB, 11x11 Gaussian window) of weights, of the dark "
         "input itself and of its histogram equalisation, averaged over pairs in low/ and high/.",
         epilog="example:\n  llflow evaluate --data LOL/our485 --split tiny\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--weights", nargs="+", default=["tiny"], metavar="W")
@@ -244,7 +301,6 @@ def _add_train(commands) -> None:
         description="Train on pairs in low/ and high/ below DIR. Started again with the same "
         "settings, a run goes on where it stopped.",
         epilog="example:\n  llflow train --data LOL/our485 --out runs/tiny --steps 10000\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
@@ -254,7 +310,13 @@ def _add_train(commands) -> None:
         metavar="JSON",
         help='pictures of one scene, which are never split: {"clusters": [["1", "2"], ...]}',
     )
-    parser.add_argument("--validate-every", type=int, default=500, metavar="STEPS")
+    parser.add_argument(
+        "--validate-every",
+        type=_at_least(1),
+        default=500,
+        metavar="STEPS",
+        help="between validations (default 500)",
+    )
     parser.set_defaults(run=_train)
     from llflow.recipe import Recipe
 
@@ -276,7 +338,10 @@ def _train(args: argparse.Namespace) -> int:
     from llflow.train import train
 
     logging.basicConfig(level=logging.INFO, format="llflow train: %(message)s")
-    recipe = Recipe(**{field.name: getattr(args, field.name) for field in fields(Recipe)})
+    try:
+        recipe = Recipe(**{field.name: getattr(args, field.name) for field in fields(Recipe)})
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     best = train(
         recipe,
         data.find_pairs(args.data),

@@ -45,15 +45,15 @@ def find_pairs(folder: Path) -> list[PairFiles]:
     input/ and target/.
 
     Raises:
-        DataError: no such folders, nothing in them, or files without a partner.
+        DataError: no such folders, nothing in one, files without a partner, or two of one name.
     """
     for dark_name, bright_name in LAYOUTS:
         dark, bright = _by_stem(folder / dark_name), _by_stem(folder / bright_name)
-        if dark or bright:
+        if dark and bright:
             break
     else:
-        layouts = ", ".join(f"{a}/ and {b}/" for a, b in LAYOUTS)
-        raise DataError(f"{folder}: expected pictures in {layouts}, found none")
+        layouts = ", or ".join(f"{a}/ and {b}/" for a, b in LAYOUTS)
+        raise DataError(f"{folder}: expected pictures in both {layouts}")
     alone = sorted(dark.keys() ^ bright.keys())
     if alone:
         raise DataError(
@@ -66,7 +66,11 @@ def find_pairs(folder: Path) -> list[PairFiles]:
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
-    return {p.stem: p for p in sorted(folder.iterdir()) if p.is_file() and p.name[0] != "."}
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.name[0] != "." and files.setdefault(path.stem, path) != path:
+            raise DataError(f"{folder}: {files[path.stem].name} and {path.name} have one name")
+    return files
 
 
 def hold_out(
@@ -79,12 +83,26 @@ def hold_out(
         clusters: names of the pairs that show the same scene; a name in none is its own scene.
         share: of the scenes, how many to hold out (rounded).
         seed: which.
+
+    Raises:
+        DataError: a name is in two clusters, or none of theirs is in the data.
     """
-    scene_of = {name: index for index, names in enumerate(clusters) for name in names}
-    scenes = sorted({str(scene_of.get(pair.name, pair.name)) for pair in pairs})
+    cluster_of: dict[str, str] = {}
+    for index, names in enumerate(clusters):
+        for name in names:
+            if cluster_of.setdefault(name, str(index)) != str(index):
+                raise DataError(f"{name} is in two clusters; one scene has to be one cluster")
+    if cluster_of and not any(pair.name in cluster_of for pair in pairs):
+        name = next(iter(cluster_of))
+        raise DataError(f"no pair has a name that is in the clusters, such as {name!r}")
+    scene_of = {
+        name: (cluster_of[name], "") if name in cluster_of else ("", name)
+        for name in (pair.name for pair in pairs)
+    }
+    scenes = sorted(set(scene_of.values()))
     order = np.random.default_rng(seed).permutation(len(scenes))
     held = {scenes[i] for i in order[: round(share * len(scenes))]}
-    is_held = [str(scene_of.get(pair.name, pair.name)) in held for pair in pairs]
+    is_held = [scene_of[pair.name] in held for pair in pairs]
     training = [pair for pair, h in zip(pairs, is_held, strict=True) if not h]
     return training, [pair for pair, h in zip(pairs, is_held, strict=True) if h]
 
@@ -95,6 +113,8 @@ def read_clusters(path: Path | None) -> list[list[str]]:
         return []
     try:
         clusters = json.loads(path.read_text())["clusters"]
+        if not all(isinstance(names, list) for names in (clusters, *clusters)):
+            raise TypeError
         return [[str(name) for name in names] for names in clusters]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
@@ -132,16 +152,23 @@ def read_pair(files: PairFiles) -> Pair:
     """Decode one pair.
 
     Raises:
-        DataError: the sizes differ.
-        PictureError, OSError: a file can't be read.
+        DataError: a file isn't a picture that can be read, or the sizes differ.
+        OSError: a file can't be read.
     """
-    dark, bright = images.read(files.dark).image, images.read(files.bright).image
+    dark, bright = _read(files.dark), _read(files.bright)
     if dark.shape != bright.shape:
         raise DataError(
-            f"{files.name}: the dark picture has {tuple(dark.shape[1:])} pixels, "
-            f"the bright one {tuple(bright.shape[1:])}"
+            f"{files.name}: the dark picture is {dark.shape[2]}×{dark.shape[1]}, "
+            f"the bright one {bright.shape[2]}×{bright.shape[1]}"
         )
     return _pair(files.name, dark, bright)
+
+
+def _read(path: Path) -> Tensor:
+    try:
+        return images.read(path).image
+    except images.PictureError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def _pair(name: str, dark: Tensor, bright: Tensor) -> Pair:
@@ -172,7 +199,7 @@ def darken(bright: Tensor, rng: np.random.Generator) -> Tensor:
 
 def synthetic_pair(files: PairFiles, seed: int) -> Pair:
     """The pair's bright picture, with a dark one made of it by `darken`."""
-    bright = images.read(files.bright).image
+    bright = _read(files.bright)
     name = [*files.name.encode()]
     dark = darken(bright, np.random.default_rng([seed, *name]))
     return _pair(files.name, dark, bright)

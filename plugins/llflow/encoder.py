@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SLOPE = 0.2  # of every leaky ReLU
+
+def _activated(x: Tensor) -> Tensor:
+    """Leaky ReLU, in place: `x` is a convolution's output, which nothing else needs."""
+    return F.leaky_relu(x, 0.2, inplace=True)
 
 
 class DenseBlock(nn.Module):
@@ -24,7 +27,7 @@ class DenseBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         seen = [x]
         for conv in self.convs[:4]:
-            seen.append(F.leaky_relu(conv(torch.cat(seen, dim=1)), SLOPE))
+            seen.append(_activated(conv(torch.cat(seen, dim=1))))
         return x + 0.2 * self.convs[4](torch.cat(seen, dim=1))
 
 
@@ -81,7 +84,7 @@ class ConditionEncoder(nn.Module):
         self.color_head = nn.Conv2d(features, 3, 1)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        full = self.conv_second(F.leaky_relu(self.conv_first(features), SLOPE))
+        full = self.conv_second(_activated(self.conv_first(features)))
         head = trunk = F.max_pool2d(full, 2)
         tapped = []
         for index, block in enumerate(self.trunk):
@@ -89,7 +92,7 @@ class ConditionEncoder(nn.Module):
             if index in self.taps:
                 tapped.append(trunk)
         half = head + self.trunk_conv(trunk)
-        quarter = F.leaky_relu(self.down_quarter(F.avg_pool2d(half, 2)), SLOPE)
+        quarter = _activated(self.down_quarter(F.avg_pool2d(half, 2)))
         eighth = self.down_eighth(F.avg_pool2d(quarter, 2))
         # A 1x1 convolution commutes with nearest-neighbour upsampling; this side is four times
         # cheaper.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from llflow.data import PairFiles, read_pair
-from llflow.enhance import enhance
+from llflow.enhance import NotFinite, enhance
 from llflow.model import LLFlow
 
 
@@ -68,5 +69,8 @@ def evaluate(models: dict[str, LLFlow], files: Sequence[PairFiles]) -> list[Scor
 
 
 def validation_psnr(model: LLFlow, files: Sequence[PairFiles]) -> float:
-    """Mean raw PSNR of the model's pictures: what training selects by."""
-    return next(s.psnr for s in evaluate({"model": model}, files) if s.name == "model")
+    """Mean raw PSNR of the model's pictures, which training selects by; -inf if one overflows."""
+    try:
+        return next(s.psnr for s in evaluate({"model": model}, files) if s.name == "model")
+    except NotFinite:
+        return -math.inf

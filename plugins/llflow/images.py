@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from llflow.files import write_atomically
@@ -28,7 +29,22 @@ _SAVE_OPTIONS = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95},
     "AVIF": {"quality": 90},
-    "TIFF": {"compression": "tiff_lzw"},
+}
+# A TIFF keeps its EXIF tags among those that say how its pixels are stored. These are about the
+# picture; the other formats' tags all are.
+_DESCRIPTIVE = {
+    ExifTags.Base.ImageDescription,
+    ExifTags.Base.Make,
+    ExifTags.Base.Model,
+    ExifTags.Base.XResolution,
+    ExifTags.Base.YResolution,
+    ExifTags.Base.ResolutionUnit,
+    ExifTags.Base.Software,
+    ExifTags.Base.DateTime,
+    ExifTags.Base.Artist,
+    ExifTags.Base.Copyright,
+    ExifTags.IFD.Exif,
+    ExifTags.IFD.GPSInfo,
 }
 
 
@@ -73,57 +89,75 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
     """
     if path.stat().st_size == 0:
         raise PictureError("the file is empty")
-    with path.open("rb") as file:
+    with path.open("rb") as file, warnings.catch_warnings():
+        # Pillow warns about large pictures; the limit here is max_pixels.
+        warnings.simplefilter("ignore")
         try:
-            with warnings.catch_warnings():
-                # Pillow warns about large pictures; the limit here is max_pixels.
-                warnings.simplefilter("ignore")
-                image = Image.open(file, formats=FORMATS)
-                size = image.size
+            image = Image.open(file, formats=FORMATS)
+            _check_size(*image.size, max_pixels)
+            return _decoded(image)
+        except PictureError:
+            raise
         except UnidentifiedImageError:
             raise PictureError(f"not a picture ({', '.join(FORMATS)} are read)") from None
         except Image.DecompressionBombError as error:
-            raise PictureError(f"too large ({error})") from None
-        if size[0] * size[1] > max_pixels:
-            raise PictureError(
-                f"too large: {size[0]}×{size[1]} pixels, the limit is {max_pixels:,} in all"
-            )
-        file_format = "JPEG" if image.format == "MPO" else str(image.format)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                image.load()
-                image = ImageOps.exif_transpose(image)
+            raise PictureError(f"too large ({_line(error)})") from None
         except Exception as error:  # decoders raise anything on hostile input
             raise PictureError(f"truncated or damaged ({_line(error)})") from error
-    return _decoded(image, file_format)
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if not width * height:
+        raise PictureError(f"no pixels in it: {width}×{height}")
+    if width * height > max_pixels:
+        raise PictureError(
+            f"too large: {width}×{height} pixels, the limit is {max_pixels:,} in all"
+        )
 
 
 def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _decoded(image: Image.Image, file_format: str) -> Picture:
-    icc_profile = image.info.get("icc_profile")
-    exif = image.getexif().tobytes()
+def _decoded(file: Image.Image) -> Picture:
+    file.load()
+    image = ImageOps.exif_transpose(file)
+    file_format = "JPEG" if file.format == "MPO" else str(file.format)
+    icc_profile = file.info.get("icc_profile")
+    exif = _exif(file)
+    alpha = None
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
-        values = np.asarray(image).astype(np.float32) / 65535
-        if values.min() < 0 or values.max() > 1:
+        values = np.asarray(image).astype(np.float32)
+        if values.min() < 0 or values.max() > 65535:
             raise PictureError("32-bit pictures aren't supported")
-        plane = torch.from_numpy(values)
-        return Picture(plane.expand(3, -1, -1), True, None, file_format, exif, icc_profile)
+        if "transparency" in file.info:
+            alpha = np.where(values == file.info["transparency"], 0, 255).astype(np.uint8)
+        plane = torch.from_numpy(values / 65535)
+        return Picture(plane.expand(3, -1, -1), True, alpha, file_format, exif, icc_profile)
     if image.mode == "F":
         raise PictureError("floating-point pictures aren't supported")
-    alpha = None
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
         alpha = np.asarray(image.getchannel("A"))
     grey = image.mode in ("1", "L", "LA")
-    if image.mode == "CMYK":
-        icc_profile = None  # it describes inks, and RGB is what will be written
     pixels = np.array(image.convert("RGB"))
+    if file.mode in ("P", "PA") and (pixels == pixels[..., :1]).all():
+        grey, icc_profile = (
+            True,
+            None,
+        )  # the profile describes RGB, and grey is what will be written
+    if file.mode == "CMYK":
+        icc_profile = None  # it describes inks, and RGB is what will be written
     tensor = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
     return Picture(tensor, grey, alpha, file_format, exif, icc_profile)
+
+
+def _exif(image: Image.Image) -> bytes:
+    exif = image.getexif()
+    storage = [tag for tag in exif if image.format == "TIFF" and tag not in _DESCRIPTIVE]
+    for tag in {*storage, ExifTags.Base.Orientation}:
+        exif.pop(tag, None)
+    return exif.tobytes() if len(exif) else b""
 
 
 def format_of(path: Path) -> str | None:
@@ -136,7 +170,8 @@ def write(path: Path, picture: Picture) -> None:
     """Encode at 8 bits and put the file in place whole or not at all.
 
     The format is the one that `path` names, else the picture's own. Values outside [0, 1] are
-    clipped. JPEG at quality 95 without chroma subsampling, PNG, BMP and TIFF without loss.
+    clipped. JPEG at quality 95 without chroma subsampling, PNG, BMP and TIFF without loss; TIFF
+    uncompressed, since Pillow's compressed ones can't hold EXIF's inner tags. BMP has no metadata.
 
     Raises:
         PictureError: the format can't hold the picture (transparency in a JPEG, say).
@@ -150,14 +185,18 @@ def write(path: Path, picture: Picture) -> None:
         image = image.convert("L")
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
-    options = dict(_SAVE_OPTIONS.get(file_format, {}))
+    options: dict[str, Any] = dict(_SAVE_OPTIONS.get(file_format, {}))
+    if picture.alpha is not None and file_format == "AVIF":
+        options["quality"] = 100  # its one setting for colors and opacity, which mustn't change
     if picture.exif and file_format != "BMP":
         options["exif"] = picture.exif
     if picture.icc_profile and file_format != "BMP":
         options["icc_profile"] = picture.icc_profile
     try:
         write_atomically(path, lambda file: image.save(file, format=file_format, **options))
-    except ValueError as error:  # Pillow's word for a size or mode that the format can't hold
+    except OSError:
+        raise
+    except Exception as error:  # encoders raise many things for what the format can't hold
         raise PictureError(f"can't be written as {file_format} ({_line(error)})") from error
 
 

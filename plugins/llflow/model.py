@@ -61,10 +61,14 @@ class Config:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"Config: expected {name} to be a positive integer, got {value!r}")
-        if not self.taps or not all(0 <= tap < self.blocks for tap in self.taps):
+        if not self.taps or any(tap not in range(self.blocks) for tap in self.taps):
             raise ValueError(
                 f"Config: expected taps among blocks 0 … {self.blocks - 1}, got {self.taps}"
             )
+        if len(set(self.taps)) < len(self.taps):
+            raise ValueError(f"Config: expected each tap once, got {self.taps}")
+        if not 0 < self.scale_floor < 1:
+            raise ValueError(f"Config: expected 0 < scale_floor < 1, got {self.scale_floor}")
         if self.color_map not in retinex.COLOR_MAPS:
             raise ValueError(
                 f"Config: expected color_map to be one of {sorted(retinex.COLOR_MAPS)}, "
@@ -74,6 +78,18 @@ class Config:
     @property
     def cond_channels(self) -> int:
         return self.features * (1 + len(self.taps))
+
+    @property
+    def reach(self) -> int:
+        """How many pixels away the dark picture can still change a pixel of the result.
+
+        Every 3x3 convolution adds one pixel of its resolution: the noise map and two at full, the
+        trunk's at half, one each at a quarter and an eighth, then an injector's two and each
+        coupling's two per level. Two more for the alignment of the 2x2 pooling.
+        """
+        trunk = 2 * (15 * self.blocks + 1)
+        flow = 2 * 8 + self.steps * 2 * (8 + 4 + 2)
+        return 3 + trunk + 4 + 8 + flow + 2
 
 
 LARGE = Config(features=64, blocks=24, taps=(1, 3, 5, 7), steps=12)

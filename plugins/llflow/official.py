@@ -44,6 +44,8 @@ def read(path: Path) -> dict[str, Tensor]:
         raise NotOfficial(f"{path}: refused, it holds more than tensors or is damaged") from error
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise NotOfficial(f"{path}: expected a dictionary of tensors, got {type(state).__name__}")
+    if any(tensor.nbytes > len(content) for tensor in state.values()):
+        raise NotOfficial(f"{path}: a tensor claims to be larger than the file")
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
@@ -59,10 +61,10 @@ def infer_config(state: Mapping[str, Tensor]) -> Config:
     """
     features = _shape(state, "RRDB.conv_first.weight", 4)[0]
     growth = _shape(state, "RRDB.RRDB_trunk.0.RDB1.conv1.weight", 4)[0]
-    blocks = 1 + _largest(state, r"RRDB\.RRDB_trunk\.(\d+)\.RDB1\.conv1\.weight")
+    blocks = _count(state, r"RRDB\.RRDB_trunk\.(\d+)\.RDB1\.conv1\.weight")
     first = f"flowUpsamplerNet.layers.{1 + MIXING}.affine.fFeatures.0.weight"
     hidden, cond_channels = _shape(state, first, 4)[:2]
-    layers = 1 + _largest(state, r"flowUpsamplerNet\.layers\.(\d+)\.invconv\.weight")
+    layers = _count(state, r"flowUpsamplerNet\.layers\.(\d+)\.invconv\.weight")
     steps = layers // len(LEVELS) - 1 - MIXING
     taps = tuple(range(1, 2 * (cond_channels // features - 1), 2))
     try:
@@ -81,9 +83,8 @@ def _shape(state: Mapping[str, Tensor], key: str, dims: int) -> torch.Size:
     return state[key].shape
 
 
-def _largest(state: Mapping[str, Tensor], pattern: str) -> int:
-    matches = (re.fullmatch(pattern, key) for key in state)
-    return max((int(match[1]) for match in matches if match), default=-1)
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    return sum(re.fullmatch(pattern, key) is not None for key in state)
 
 
 def names(config: Config) -> dict[str, str]:

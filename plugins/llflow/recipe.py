@@ -51,6 +51,9 @@ class Recipe:
         for name in ("steps", "batch", "learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe: expected {name} > 0, got {getattr(self, name)}")
+        for name in ("warmup", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"recipe: expected {name} >= 0, got {getattr(self, name)}")
         for name in ("reference_prior", "synthetic_share", "average", "held_out"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"recipe: expected 0 <= {name} < 1, got {getattr(self, name)}")

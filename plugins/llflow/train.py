@@ -60,13 +60,16 @@ def train(
 
     Raises:
         Diverged: many steps in a row weren't finite; last.pt is from before.
-        ValueError: `out` holds a run of another recipe.
+        ValueError: `out` holds a run of another recipe or other pictures.
     """
     out.mkdir(parents=True, exist_ok=True)
     training, validation = data.hold_out(pairs, clusters, recipe.held_out, recipe.seed)
     if not training or not validation:
         raise data.DataError("too few scenes: none left for training or for validation")
+    state = _read_state(out, recipe) if (out / "last.pt").exists() else None
     split = {"training": [p.name for p in training], "validation": [p.name for p in validation]}
+    if state and data.read_split(out / "split.json") != split:
+        raise ValueError(f"{out}: that run has other pictures or scenes; choose another folder")
     _write_text(out / "split.json", json.dumps(split, indent=1))
     watched = validation[:: max(1, len(validation) // validation_pictures)]
 
@@ -74,14 +77,17 @@ def train(
     model = LLFlow(SIZES[recipe.size])
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
     crops = _crops(recipe, training)
-    start, best = 0, -math.inf
-    if (out / "last.pt").exists():
-        averaged = _averaged(model, recipe)
-        start, best = _resume(out / "last.pt", recipe, model, averaged, optimizer)
-        log.info("going on at step %d", start)
-    else:
+    if state is None:
+        start, best = 0, -math.inf
         model.initialize(*crops[0])
         averaged = _averaged(model, recipe)
+    else:
+        start, best = state["step"], state["best"]
+        averaged = _averaged(model, recipe)
+        model.load_state_dict(state["model"])
+        averaged.load_state_dict(state["averaged"])
+        optimizer.load_state_dict(state["optimizer"])
+        log.info("going on at step %d", start)
 
     began = time.monotonic()
     failures = 0
@@ -173,24 +179,20 @@ def _save(
     write_atomically(path, lambda file: torch.save(state, file))
 
 
-def _resume(
-    path: Path,
-    recipe: Recipe,
-    model: LLFlow,
-    averaged: AveragedModel,
-    optimizer: torch.optim.Optimizer,
-) -> tuple[int, float]:
-    state = torch.load(path, weights_only=True)
+def _read_state(out: Path, recipe: Recipe) -> dict:
+    path = out / "last.pt"
+    try:
+        state = torch.load(path, weights_only=True)
+        theirs = dict(state["recipe"])
+    except Exception as error:  # of many kinds, for a damaged file
+        raise ValueError(f"{path}: damaged; without it, the run starts anew") from error
     for name, value in asdict(recipe).items():
-        if name != "steps" and state["recipe"].get(name) != value:
+        if name != "steps" and theirs.get(name) != value:
             raise ValueError(
-                f"{path}: that run has {name} = {state['recipe'].get(name)}, this one {value}; "
+                f"{path}: that run has {name} = {theirs.get(name)}, this one {value}; "
                 "choose another folder, or the same settings"
             )
-    model.load_state_dict(state["model"])
-    averaged.load_state_dict(state["averaged"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["best"]
+    return state
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,0 +1,88 @@
+"""Tiles cover a picture once, and a picture made of tiles is the one made in one piece."""
+
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from llflow import LARGE, SMALL, TINY, Config, LLFlow, enhance
+from llflow.enhance import LONGEST_MARGIN
+from llflow.tiles import tiles
+
+
+@given(
+    *(st.integers(1, 40).map(lambda eighths: 8 * eighths) for _ in range(2)),
+    st.integers(1, 400),
+    st.integers(0, 100),
+)
+def test_kept_parts_cover_the_picture_once(height, width, side, margin):
+    picture = torch.rand(height, width)
+    covered = torch.zeros(height, width)
+    rebuilt = torch.empty(height, width)
+    for tile in tiles(height, width, side, margin):
+        covered[tile.place] += 1
+        rebuilt[tile.place] = picture[tile.outer][tile.inner]
+        for outer, inner, size in zip(tile.outer, tile.inner, picture.shape, strict=True):
+            assert outer.start % 8 == outer.stop % 8 == 0
+            assert inner.start >= margin or outer.start == 0
+            assert outer.stop - outer.start - inner.stop >= margin or outer.stop == size
+            assert inner.stop - inner.start <= max(8, -(-side // 8) * 8)
+    assert (covered == 1).all()
+    assert torch.equal(rebuilt, picture)
+
+
+def test_small_pictures_are_one_tile():
+    (tile,) = tiles(400, 600, 2048, 320)
+    assert tile.outer == tile.inner == tile.place == (slice(0, 400), slice(0, 600))
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    config = Config(features=4, growth=4, blocks=1, taps=(0,), steps=1, hidden=4, scale_floor=0.3)
+    model = LLFlow(config).double()
+    model.initialize(torch.rand(2, 3, 32, 32).double(), torch.rand(2, 6, 32, 32).double())
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 4:  # wide enough for the edge of the field to be seen
+            torch.nn.init.normal_(parameter, std=0.1 if "last" in name else 0.3)
+    return model.eval()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5])
+def test_no_seams(model, temperature):
+    """Exact but for rounding, 1e-16 times what a random network makes of it."""
+    picture = torch.rand(3, 300, 210, dtype=torch.float64)
+    whole = enhance(model, picture, temperature=temperature)
+    tiled = enhance(model, picture, temperature=temperature, tile=96)
+    torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-6)
+
+
+def test_the_margin_is_needed(model, monkeypatch):
+    monkeypatch.setattr(sys.modules["llflow.enhance"], "LONGEST_MARGIN", 8)
+    picture = torch.rand(3, 300, 210, dtype=torch.float64)
+    difference = enhance(model, picture) - enhance(model, picture, tile=96)
+    assert difference.abs().max() > 1e-4
+
+
+def test_a_pixel_out_of_reach_changes_nothing(model):
+    """The dark picture's own equalisation is global, so the network's input is changed instead."""
+    reach = model.config.reach
+    size = -(-(reach + 24) // 8) * 8
+    low = torch.rand(1, 6, 8, size, dtype=torch.float64)
+
+    def decode(low):
+        cond = model.condition(low)
+        return model.flow.bijection.inverse(model.flow.base(cond).mean, cond)[0]
+
+    moved = low.clone()
+    moved[..., -1] += 1
+    difference = (decode(moved) - decode(low)).abs().amax(dim=(0, 1, 2))
+    assert not difference[: size - 1 - reach].any()
+    assert difference[-1] > 0
+
+
+def test_tiny_and_small_are_exact():
+    assert TINY.reach <= LONGEST_MARGIN
+    assert SMALL.reach <= LONGEST_MARGIN
+    assert LARGE.reach > LONGEST_MARGIN
