@@ -51,6 +51,7 @@ def load(weights: str | Path = DEFAULT) -> LLFlow:
     if str(weights) in shipped():
         path = DEFAULTS / f"{weights}.safetensors"
         verify(path)
+        config, tensors = _read(path)
     else:
         path = Path(weights)
         if not path.exists():
@@ -58,14 +59,8 @@ def load(weights: str | Path = DEFAULT) -> LLFlow:
                 f"{weights}: no such file, nor shipped weights of this name "
                 f"({', '.join(shipped()) or 'none are shipped'})"
             )
-    config, tensors = _read(path)
-    expected = _expected(path, config, tensors)
-    for name in sorted(expected.keys() | tensors.keys()):
-        wanted, came = _describe(expected.get(name)), _describe(tensors.get(name))
-        if wanted != came:
-            raise CheckpointError(f"{path}: expected {name} to be {wanted}, got {came}")
-        if not tensors[name].isfinite().all():
-            raise CheckpointError(f"{path}: {name} holds values that aren't finite")
+        config, tensors = _read(path)
+        _check(path, config, tensors)
     model = LLFlow(config)
     model.load_state_dict(tensors)
     return model.eval()
@@ -92,15 +87,24 @@ def _read(path: Path) -> tuple[Config, dict[str, Tensor]]:
         raise CheckpointError(f"{path}: damaged LLFlow configuration ({error})") from error
 
 
-def _expected(path: Path, config: Config, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What a model of this configuration holds, as shapes alone: a file may claim any size."""
+def _check(path: Path, config: Config, tensors: dict[str, Tensor]) -> None:
+    """Refuse tensors that aren't those of a model of this configuration, or aren't finite.
+
+    Only then is memory taken for the model, since a file may claim any size.
+    """
     if max(config.blocks, config.steps) > len(tensors):  # each of them has tensors of its own
         raise CheckpointError(f"{path}: the LLFlow configuration asks for more tensors than it has")
     try:
         with torch.device("meta"):
-            return LLFlow(config).state_dict()
+            expected = LLFlow(config).state_dict()
     except (RuntimeError, OverflowError, TypeError) as error:
         raise CheckpointError(f"{path}: the LLFlow configuration asks for too much") from error
+    for name in sorted(expected.keys() | tensors.keys()):
+        wanted, came = _describe(expected.get(name)), _describe(tensors.get(name))
+        if wanted != came:
+            raise CheckpointError(f"{path}: expected {name} to be {wanted}, got {came}")
+        if not tensors[name].isfinite().all():
+            raise CheckpointError(f"{path}: {name} holds values that aren't finite")
 
 
 def _describe(tensor: Tensor | None) -> str:

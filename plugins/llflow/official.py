@@ -65,7 +65,7 @@ def infer_config(state: Mapping[str, Tensor]) -> Config:
     first = f"flowUpsamplerNet.layers.{1 + MIXING}.affine.fFeatures.0.weight"
     hidden, cond_channels = _shape(state, first, 4)[:2]
     layers = _count(state, r"flowUpsamplerNet\.layers\.(\d+)\.invconv\.weight")
-    steps = layers // len(LEVELS) - 1 - MIXING
+    steps = layers // len(LEVELS) - MIXING
     taps = tuple(range(1, 2 * (cond_channels // features - 1), 2))
     try:
         return Config(
