@@ -3,7 +3,7 @@
 from flowkit.bijection import Bijection, Cond, Example, Prepared
 from flowkit.combine import At, Chain, Inverse, OnChannels
 from flowkit.flow import Flow, image_normal
-from flowkit.initialize import initialize
+from flowkit.initialize import broadcast, initialize
 from flowkit.layers import (
     ActNorm,
     AffineCoupling,
@@ -38,6 +38,7 @@ __all__ = [
     "Prepared",
     "SigmoidScale",
     "Squeeze",
+    "broadcast",
     "image_normal",
     "initialize",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ Cond = Any
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prepared:
     """What `owner.prepare(cond)` worked out in advance; `owner` alone can use it."""
 
@@ -77,9 +78,9 @@ class Bijection(nn.Module):
         return cond
 
     def fold(self) -> Bijection:
-        """The same map, frozen and made cheap for inference. Layers with nothing to save return
-        themselves, so the result may share parameters with the original."""
-        return self
+        """The same map as a frozen copy, cheap for inference: nothing in it needs a gradient, and
+        training the original on doesn't move it."""
+        return copy.deepcopy(self).eval().requires_grad_(False)
 
     @classmethod
     def examples(cls) -> list[Example]:

@@ -73,7 +73,8 @@ class Chain(Bijection):
         while layers:
             layer = layers.pop(0)
             following = layers[0] if layers else None
-            if isinstance(layer, ActNorm) and isinstance(following, InvConv1x1):
+            # Not their subclasses, which may do something else.
+            if type(layer) is ActNorm and type(following) is InvConv1x1:
                 folded.append(FoldedConv1x1(following.weight, layer))
                 layers.pop(0)
             else:
@@ -86,8 +87,10 @@ class Chain(Bijection):
     def __len__(self) -> int:
         return len(self.layers)
 
-    def __getitem__(self, index: int) -> Bijection:
-        return self.layers[index]  # pyright: ignore[reportReturnType]
+    def __getitem__(self, index: int | slice) -> Bijection:
+        """One layer, or a chain of several that shares their parameters."""
+        layers = self.layers[index]
+        return Chain(*layers) if isinstance(layers, nn.ModuleList) else layers  # pyright: ignore
 
     @classmethod
     def examples(cls) -> list[Example]:
@@ -165,9 +168,8 @@ class At(Bijection):
         return At(self.key, self.bijection.fold())
 
     def _entry(self, cond: Cond) -> Cond:
-        prepared = self.prepared(cond)
-        if prepared is not None:
-            return prepared
+        if isinstance(cond, Prepared):
+            return self.prepared(cond)
         if cond is None:
             raise ValueError(f"At: expected a condition with the entry {self.key!r}, got None")
         if not isinstance(cond, Mapping):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
 
 import torch
@@ -36,6 +38,10 @@ class Flow(nn.Module):
 
     def __init__(self, bijection: Bijection, base: Callable[[Cond], Distribution]) -> None:
         super().__init__()
+        if not callable(base):
+            raise TypeError(
+                f"Flow: expected base to be a function of the condition, got {type(base).__name__}"
+            )
         self.bijection = bijection
         self.base = base
 
@@ -58,7 +64,8 @@ class Flow(nn.Module):
         """
         z, logdet = self.bijection(x, cond)
         base = self.base(cond)
-        if base.event_shape != z.shape[1:] or base.batch_shape not in ((), (1,), z.shape[:1]):
+        batch_shapes = [z.shape[:1], (1,)] if cond is None else [z.shape[:1]]
+        if base.event_shape != z.shape[1:] or base.batch_shape not in batch_shapes:
             raise ValueError(
                 f"Flow: expected a base of batch shape ({len(x)},) and event shape "
                 f"{tuple(z.shape[1:])}, got {tuple(base.batch_shape)} and {tuple(base.event_shape)}"
@@ -81,20 +88,21 @@ class Flow(nn.Module):
             (B, C, H, W), or (num_samples, B, C, H, W) if a number is given.
 
         Raises:
-            ValueError: temperature < 0 or num_samples < 1.
+            ValueError: temperature isn't a number >= 0, or num_samples < 1.
+            NotImplementedError: the base has no mean, and temperature isn't 1.
         """
-        if temperature < 0:
+        if not (math.isfinite(temperature) and temperature >= 0):
             raise ValueError(f"Flow.sample: expected temperature >= 0, got {temperature}")
         if num_samples is not None and num_samples < 1:
             raise ValueError(f"Flow.sample: expected num_samples >= 1, got {num_samples}")
         shape = torch.Size(() if num_samples is None else (num_samples,))
         base = self.base(cond)
-        mean = base.mean
         if temperature == 0:
-            noise = mean.expand(shape + mean.shape)
+            noise = base.mean.expand(shape + base.mean.shape)
         else:
-            draw = base.rsample if base.has_rsample else base.sample
-            noise = mean + temperature * (draw(shape) - mean)
+            noise = base.rsample(shape) if base.has_rsample else base.sample(shape)
+            if temperature != 1:  # a base without a mean can still be drawn from as it is
+                noise = base.mean + temperature * (noise - base.mean)
         images = self._transform(cond)(noise)
         assert isinstance(images, Tensor)
         return images
@@ -107,8 +115,12 @@ class Flow(nn.Module):
         )
 
     def _transform(self, cond: Cond) -> BijectionTransform:
-        return BijectionTransform(self.bijection, self.bijection.prepare(cond))
+        prepared = None if cond is None else self.bijection.prepare(cond)
+        return BijectionTransform(self.bijection, prepared)
 
     def fold(self) -> Flow:
-        """The same density, frozen and made cheap for inference."""
-        return Flow(self.bijection.fold(), self.base)
+        """The same density as a frozen copy, cheap for inference, see `Bijection.fold`."""
+        base = self.base
+        if isinstance(base, nn.Module):
+            base = copy.deepcopy(base).eval().requires_grad_(False)
+        return Flow(self.bijection.fold(), base)

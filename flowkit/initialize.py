@@ -20,46 +20,63 @@ class InitializedFromData(Protocol):
 
 
 @torch.no_grad()
+def broadcast(module: nn.Module) -> None:
+    """Give every process rank 0's parameters and buffers; nothing without a process group."""
+    if dist.is_available() and dist.is_initialized():
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor.data, src=0)
+
+
+@torch.no_grad()
 def initialize(flow: Flow | Bijection, batch: Tensor, cond: Cond = None) -> None:
     """Set every ActNorm, and every norm inside conditioner nets, from one batch of data.
 
     The batch passes through once, data -> noise, and each module with an `initialize_from` method
     sees its own input just before it is used, so later ones see what earlier ones normalise.
     Calling it again starts over. Under an initialised process group rank 0's parameters and buffers
-    go to all ranks first and statistics are taken over the batches of all ranks, so every rank ends
-    with the same weights. Call it before wrapping in DistributedDataParallel.
+    go to all ranks first (`broadcast`) and statistics are taken over the batches of all ranks, so
+    every rank ends with the same weights. If a network makes the condition, `broadcast` it before.
 
     Args:
-        flow: a `Flow` or a `Bijection`.
+        flow: a `Flow` or a `Bijection`, not yet wrapped in DistributedDataParallel.
         batch: (B, C, H, W) on the data side; a typical training batch.
         cond: the condition of that batch.
 
     Raises:
-        ValueError: the pass doesn't call a module that wants its input, such as an ActNorm inside
-            `Inverse`, which runs backwards there.
+        TypeError: `flow` is something else.
+        ValueError: the batch holds values that aren't finite; or the pass calls a module that wants
+            its input twice or not at all, such as an ActNorm inside `Inverse`, which runs backwards
+            there. Modules before it have been set by then.
     """
     bijection = flow.bijection if isinstance(flow, Flow) else flow
-    if dist.is_available() and dist.is_initialized():
-        for tensor in (*flow.parameters(), *flow.buffers()):
-            dist.broadcast(tensor.data, src=0)
-    wanting = [
-        named for named in bijection.named_modules() if isinstance(named[1], InitializedFromData)
-    ]
-
+    if not isinstance(bijection, Bijection):
+        raise TypeError(
+            f"initialize: expected a Flow or a Bijection, got {type(flow).__name__} "
+            "(call it before wrapping the flow)"
+        )
+    if not batch.isfinite().all():
+        raise ValueError("initialize: expected a finite batch, got NaN or infinity")
+    broadcast(flow)
+    names: dict[nn.Module, str] = {}
+    for name, module in bijection.named_modules():
+        if isinstance(module, InitializedFromData):
+            names[module] = name
     called: set[nn.Module] = set()
 
     def initialize_from_input(module: nn.Module, args: tuple) -> None:
+        if module in called:
+            raise ValueError(f"initialize: expected one pass through {names[module]}, got a second")
         assert isinstance(module, InitializedFromData)
         module.initialize_from(args[0])
         called.add(module)
 
-    hooks = [m.register_forward_pre_hook(initialize_from_input) for _, m in wanting]
+    hooks = [module.register_forward_pre_hook(initialize_from_input) for module in names]
     try:
         bijection(batch, bijection.prepare(cond))
     finally:
         for hook in hooks:
             hook.remove()
-    if missed := [name for name, module in wanting if module not in called]:
+    if missed := [name for module, name in names.items() if module not in called]:
         raise ValueError(
             f"initialize: expected the batch to pass through every norm, got none through {missed}"
         )

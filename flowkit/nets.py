@@ -43,7 +43,11 @@ class ChannelNorm(nn.Module):
 
 
 class ZeroConv(nn.Module):
-    """y = (w∗x + b)·exp(3·log_scale), a 3x3 convolution that starts at zero (Glow, §3.3)."""
+    """y = (w∗x + b)·exp(3·log_scale), a 3x3 convolution that starts at zero.
+
+    Kingma & Dhariwal, Glow, 2018, arXiv:1807.03039, §3.3; the learned output scale is from the code
+    that they released.
+    """
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -64,7 +68,8 @@ class ConvNet(nn.Module):
         c_out: output channels; the output is 0 until training moves the last layer.
         hidden: channels between.
 
-    Takes (B, c_in, H, W), gives (B, c_out, H, W). Kingma & Dhariwal, 2018, arXiv:1807.03039, §3.3.
+    Takes (B, c_in, H, W), gives (B, c_out, H, W). Kingma & Dhariwal, Glow, 2018, arXiv:1807.03039,
+    with the norms of the code that they released.
     """
 
     def __init__(self, c_in: int, c_out: int, *, hidden: int = 64) -> None:
@@ -97,15 +102,16 @@ def _folded(conv: nn.Conv2d | ZeroConv, shift: Tensor, log_scale: Tensor) -> nn.
     """x -> (w∗x + shift)·exp(log_scale) as one frozen convolution, worked out in float64."""
     weight, scale = conv.weight, log_scale.double().exp()
     c_out, c_in, size, _ = weight.shape
-    folded = nn.Conv2d(c_in, c_out, size, padding=size // 2)
+    folded = nn.utils.skip_init(nn.Conv2d, c_in, c_out, size, padding=size // 2)
     folded.weight.data = (weight.double() * scale[:, None, None, None]).to(weight.dtype).detach()
     folded.bias = nn.Parameter((shift.double() * scale).to(weight.dtype).detach())
+    assert isinstance(folded, nn.Conv2d)
     return folded.requires_grad_(False)
 
 
 def fold_net(net: nn.Module) -> nn.Module:
     """`net.fold()` where the net offers it, else a frozen copy."""
     fold = getattr(net, "fold", None)
-    folded = fold() if callable(fold) else copy.deepcopy(net)
+    folded = fold() if callable(fold) else net
     assert isinstance(folded, nn.Module)
-    return folded.requires_grad_(False)
+    return copy.deepcopy(folded).eval().requires_grad_(False)

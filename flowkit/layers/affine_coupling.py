@@ -16,6 +16,21 @@ Net = Callable[[int, int], nn.Module]
 """Makes the net that takes (B, c_in, H, W) to (B, c_out, H, W) from (c_in, c_out)."""
 
 
+def require_params(who: Bijection, params: Tensor, changed: int, like: Tensor) -> Tensor:
+    """Return `params` if it holds a shift and a scale for `changed` channels of `like`.
+
+    Raises:
+        ValueError: its shape is another.
+    """
+    expected = (like.shape[0], 2 * changed, *like.shape[2:])
+    if params.shape != expected:
+        raise ValueError(
+            f"{type(who).__name__}: expected shift and scale of shape {expected} from the net, "
+            f"got {tuple(params.shape)}"
+        )
+    return params
+
+
 class AffineCoupling(Bijection):
     """y = [x₁, (x₂ + t)·s] with t, s = net([x₁, cond]),  log|det| = Σ log s.
 
@@ -25,6 +40,9 @@ class AffineCoupling(Bijection):
             holds the shift, then the raw scale.
         cond_channels: D of the condition (B, D, H, W); 0 for an unconditional coupling.
         scale: the map from raw output to scale, bounded away from 0 and ∞.
+
+    Raises (on use):
+        ValueError: input, condition or the net's output has another shape.
 
     Dinh et al., Real NVP, 2017, arXiv:1605.08803, eq. 7; with a condition, Winkler et al., Learning
     likelihoods with conditional normalizing flows, 2019, arXiv:1912.00042, §3.2.
@@ -58,7 +76,8 @@ class AffineCoupling(Bijection):
         net_input = x[:, : self.kept]
         if self.cond_channels:
             net_input = beside(net_input, require_cond(self, cond, self.cond_channels, like=x))
-        return self.net(net_input.to(next(self.net.parameters(), x).dtype))
+        params = self.net(net_input.to(next(self.net.parameters(), x).dtype))
+        return require_params(self, params, self.channels - self.kept, like=x)
 
     def fold(self) -> AffineCoupling:
         net = fold_net(self.net)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from flowkit.bijection import Bijection, Cond, Example, Prepared, require_image
 from flowkit.cond import require_cond
-from flowkit.layers.affine_coupling import Net
+from flowkit.layers.affine_coupling import Net, require_params
 from flowkit.nets import ConvNet, fold_net
 from flowkit.ops import ExpScale, SigmoidScale, affine_coupling, affine_coupling_inverse
 
@@ -25,7 +25,11 @@ class AffineInjector(Bijection):
         cond_channels: D of the condition (B, D, H, W).
         scale: the map from raw output to scale, bounded away from 0 and ∞.
 
-    Lugmayr et al., SRFlow, 2020, arXiv:2006.14200, §3.3 "affine injector".
+    Raises (on use):
+        ValueError: input, condition or the net's output has another shape, or cond is None.
+
+    Lugmayr et al., SRFlow, 2020, arXiv:2006.14200, "affine injector"; there the scale comes first
+    and then the shift, here it is the order of the code that they and Glow's authors released.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class AffineInjector(Bijection):
         params = self.prepared(cond)
         if params is None:
             params = self._net(require_cond(self, cond, self.cond_channels, like=x))
-        return params
+        return require_params(self, params, self.channels, like=x)
 
     def _net(self, cond: Tensor) -> Tensor:
         parameter = next(self.net.parameters(), cond)

@@ -13,8 +13,9 @@ from flowkit.ops import conv1x1
 class InvConv1x1(Bijection):
     """y[:, i, j] = W·x[:, i, j],  log|det| = H·W·log|det W|.
 
-    W (C, C) starts as a random orthogonal matrix. It is inverted in float64; a matrix that training
-    has made singular raises from `torch.linalg` rather than being repaired.
+    W (C, C) starts as a random orthogonal matrix. It is inverted in float64. For a matrix that
+    training has made singular the log-det of `forward` is -∞, and `inverse` raises
+    `torch.linalg.LinAlgError`; nothing is repaired.
 
     Args:
         channels: C of the input (B, C, H, W).
@@ -68,11 +69,11 @@ class FoldedConv1x1(Bijection):
 
     def __init__(self, weight: Tensor, actnorm: ActNorm | None = None) -> None:
         super().__init__()
-        weight = weight.detach().double()
+        weight = weight.detach().to(torch.float64, copy=True)
         shift = weight.new_zeros(weight.shape[0])
         if actnorm is not None:
             weight = weight * actnorm.log_scale.detach().double().exp()
-            shift = actnorm.bias.detach().double()
+            shift = actnorm.bias.detach().to(torch.float64, copy=True)
         self.channels = weight.shape[0]
         self.register_buffer("weight", weight)
         self.register_buffer("bias", weight @ shift)

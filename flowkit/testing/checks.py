@@ -355,7 +355,8 @@ def check_prepare(example: Example, draw: Draw) -> None:
 
 @over_draws(max_draws=3)
 def check_fold(example: Example, draw: Draw) -> None:
-    """`fold()` gives the same map, with and without `prepare`, and leaves the layer as it was."""
+    """`fold()` gives the same map, with and without `prepare`, frozen: it needs no gradient, leaves
+    the layer as it was, and stays when the layer changes."""
     subject = _subject(example, draw)
     expected = [side.map(side.value, subject.cond) for side in subject.sides]
     before = _state(subject.layer)
@@ -365,6 +366,17 @@ def check_fold(example: Example, draw: Draw) -> None:
             got = getattr(folded, side.name)(side.value, cond)
             _assert_results_close(f"{side.who}, folded,", got, results, FLOAT64)
     _assert_same_state(f"{subject.who}.fold", subject.layer, before)
+    learning = [name for name, p in folded.named_parameters() if p.requires_grad]
+    _assert_equal(f"{subject.who}.fold", "parameters that need a gradient", learning, [])
+    with torch.no_grad():
+        first = folded(subject.x, subject.cond)
+        for parameter in subject.layer.parameters():
+            parameter.zero_()
+        _assert_identical(
+            f"{subject.who}, folded, after the layer changed",
+            folded(subject.x, subject.cond),
+            first,
+        )
 
 
 def check_pure(example: Example) -> None:

@@ -1,5 +1,4 @@
-"""Counts the layer × check cases of a pytest run. Imports nothing by itself: pytest loads it in
-every run of an environment that has flowkit."""
+"""Counts the layer × check cases of a pytest run."""
 
 from __future__ import annotations
 

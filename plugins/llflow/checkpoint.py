@@ -73,7 +73,7 @@ def _read(path: Path) -> tuple[Config, dict[str, Tensor]]:
         tensors = load_tensors(path.read_bytes())
     except SafetensorError as error:
         raise CheckpointError(
-            f"{path}: not a readable safetensors file ({error}){_HINT}"
+            f"{path}: not a safetensors file, or damaged ({error}){_HINT}"
         ) from error
     if "llflow" not in metadata:
         raise CheckpointError(f"{path}: holds no LLFlow configuration{_HINT}")

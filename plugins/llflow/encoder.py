@@ -96,7 +96,10 @@ class ConditionEncoder(nn.Module):
         eighth = self.down_eighth(F.avg_pool2d(quarter, 2))
         # A 1x1 convolution commutes with nearest-neighbour upsampling; this side is four times
         # cheaper.
-        colors = self.color_scale * torch.sigmoid(self.color_head(half))
+        colors = self.color_head(half)
+        # The prior's mean belongs to the latent path: not below float32, also under autocast.
+        colors = colors.to(torch.promote_types(colors.dtype, torch.float32))
+        colors = self.color_scale * colors.sigmoid()
         taps = torch.cat(tapped, dim=1)
         return {
             "half": torch.cat([half, taps], dim=1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ class NotFinite(ArithmeticError):
     """The network's inverse overflowed on this picture."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def enhance(
     model: LLFlow,
     image: Tensor,
@@ -45,7 +46,7 @@ def enhance(
             `large` sees further than the longest overlap, 320 pixels.
 
     Returns:
-        (3, H, W) in [0, 1], on the CPU.
+        (3, H, W) in [0, 1], float32, on the CPU.
 
     Raises:
         ValueError: an argument is out of range, or samples > 1 with temperature 0.
@@ -53,13 +54,14 @@ def enhance(
 
     Wang et al., AAAI 2022, "Invertible Network", the sampling strategy of z.
     """
-    draws = draw(model, image, temperature=temperature, samples=samples, seed=seed, tile=tile)
-    total = sum(sample for sample in draws)
-    assert isinstance(total, Tensor)
-    return (total / samples).clamp(0, 1)
+    _check(image, temperature, samples, tile)
+    total = torch.zeros(3, *_padded_size(image))
+    for _, place, part in _decoded_parts(model, image, temperature, samples, seed, tile):
+        total[place] += part
+    return preprocess.crop(total / samples, *image.shape[1:]).clamp(0, 1)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def draw(
     model: LLFlow,
     image: Tensor,
@@ -75,40 +77,59 @@ def draw(
     once for all of them. Arguments and errors are those of `enhance`.
     """
     _check(image, temperature, samples, tile)
-    device = next(model.parameters()).device
+    drawn = [torch.empty(3, *_padded_size(image)) for _ in range(samples)]
+    for index, place, part in _decoded_parts(model, image, temperature, samples, seed, tile):
+        drawn[index][place] = part
+    return [preprocess.crop(picture, *image.shape[1:]) for picture in drawn]
+
+
+def _padded_size(image: Tensor) -> torch.Size:
+    return preprocess.pad(image[0]).shape
+
+
+def _decoded_parts(
+    model: LLFlow, image: Tensor, temperature: float, samples: int, seed: int, tile: int
+) -> Iterator[tuple[int, tuple, Tensor]]:
+    """(sample, place, part of the bright picture that belongs there), for all of them."""
+    image = image.detach().float().cpu()
     low = preprocess.pad(preprocess.network_input(image, retinex.equalize(image)))[None]
+    digest = hashlib.sha256(image.contiguous().numpy().tobytes()).digest()
     height, width = low.shape[2:]
-    drawn = [torch.empty(3, height, width) for _ in range(samples)]
-    noises = [
-        _noise(image, seed, index, height, width) for index in range(samples if temperature else 0)
-    ]
+    like = next(model.parameters())
+    bijection = model.flow.bijection
     for part in tiles(height, width, tile, min(model.config.reach, LONGEST_MARGIN)):
-        outer = (..., *part.outer)
-        cond = model.condition(low[outer].to(device))
+        cond = model.condition(low[(..., *part.outer)].to(like))
         mean = model.flow.base(cond).mean
-        prepared = model.flow.bijection.prepare(cond) if samples > 1 else cond
-        for index, bright in enumerate(drawn):
+        prepared = bijection.prepare(cond) if samples > 1 else cond
+        for index in range(samples):
             z = mean
             if temperature:
-                z = z + temperature * squeeze_map(noises[index][outer]).to(mean)
-            decoded = model.flow.bijection.inverse(z, prepared)[0][0]
-            bright[(..., *part.place)] = decoded[(..., *part.inner)].to(bright)
-    if not all(bright.isfinite().all() for bright in drawn):
-        raise NotFinite("the network's result isn't finite; other weights may do better")
-    return [preprocess.crop(bright, *image.shape[1:]) for bright in drawn]
+                noise = _noise(digest, seed, index, height, width)[(..., *part.outer)]
+                z = mean + temperature * squeeze_map(noise).to(mean)
+            bright = bijection.inverse(z, prepared)[0][0]
+            if not bright.isfinite().all():
+                raise NotFinite("the network's result isn't finite; other weights may do better")
+            yield index, (..., *part.place), bright[(..., *part.inner)].float().cpu()
+
+
+def _noise(digest: bytes, seed: int, index: int, height: int, width: int) -> Tensor:
+    """Standard normal noise (1, 3, height, width) in the picture's layout, which the picture (its
+    digest), seed and index decide alone, on every device."""
+    seeded = hashlib.sha256(digest + f"{seed} {index}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(seeded[:8], "big") >> 1)
+    return torch.randn(1, 3, height, width, generator=generator)
 
 
 def _check(image: Tensor, temperature: float, samples: int, tile: int) -> None:
-    if (
-        image.dim() != 3
-        or image.shape[0] != 3
-        or not image.is_floating_point()
-        or not image.numel()
-    ):
+    shaped = image.dim() == 3 and image.shape[0] == 3 and image.numel() > 0
+    if not (shaped and image.is_floating_point()):
         raise ValueError(
             f"enhance: expected a floating-point image (3, H, W), got {image.dtype} "
             f"{tuple(image.shape)}"
         )
+    if not ((image >= 0) & (image <= 1)).all():
+        low, high = image.min().item(), image.max().item()
+        raise ValueError(f"enhance: expected values in [0, 1], got {low:.4g} to {high:.4g}")
     if not (math.isfinite(temperature) and temperature >= 0):
         raise ValueError(f"enhance: expected temperature >= 0, got {temperature}")
     if tile < 1:
@@ -117,12 +138,3 @@ def _check(image: Tensor, temperature: float, samples: int, tile: int) -> None:
         raise ValueError(f"enhance: expected samples >= 1, got {samples}")
     if samples > 1 and temperature == 0:
         raise ValueError("enhance: at temperature 0 all samples are the same; expected samples = 1")
-
-
-def _noise(image: Tensor, seed: int, index: int, height: int, width: int) -> Tensor:
-    """Standard normal noise (1, 3, height, width) in the picture's layout, decided by picture, seed
-    and index alone, on every device."""
-    digest = hashlib.sha256(image.contiguous().numpy().tobytes())
-    digest.update(f"{seed} {index}".encode())
-    generator = torch.Generator().manual_seed(int.from_bytes(digest.digest()[:8], "big") >> 1)
-    return torch.randn(1, 3, height, width, generator=generator)

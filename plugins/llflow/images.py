@@ -94,7 +94,11 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
         warnings.simplefilter("ignore")
         try:
             image = Image.open(file, formats=FORMATS)
-            _check_size(*image.size, max_pixels)
+            width, height = image.size
+            if width * height > max_pixels:
+                raise PictureError(
+                    f"too large: {width}×{height} pixels, the limit is {max_pixels:,} in all"
+                )
             return _decoded(image)
         except PictureError:
             raise
@@ -104,15 +108,6 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
             raise PictureError(f"too large ({_line(error)})") from None
         except Exception as error:  # decoders raise anything on hostile input
             raise PictureError(f"truncated or damaged ({_line(error)})") from error
-
-
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if not width * height:
-        raise PictureError(f"no pixels in it: {width}×{height}")
-    if width * height > max_pixels:
-        raise PictureError(
-            f"too large: {width}×{height} pixels, the limit is {max_pixels:,} in all"
-        )
 
 
 def _line(error: Exception) -> str:
@@ -142,10 +137,8 @@ def _decoded(file: Image.Image) -> Picture:
     grey = image.mode in ("1", "L", "LA")
     pixels = np.array(image.convert("RGB"))
     if file.mode in ("P", "PA") and (pixels == pixels[..., :1]).all():
-        grey, icc_profile = (
-            True,
-            None,
-        )  # the profile describes RGB, and grey is what will be written
+        grey = True
+        icc_profile = None  # it describes RGB, and grey is what will be written
     if file.mode == "CMYK":
         icc_profile = None  # it describes inks, and RGB is what will be written
     tensor = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -21,6 +22,7 @@ from flowkit import (
     InvConv1x1,
     SigmoidScale,
     Squeeze,
+    broadcast,
     initialize,
 )
 from llflow import retinex
@@ -154,10 +156,26 @@ class LLFlow(nn.Module):
                 of the encoder's, a bool or bools (B,): the random selector r(a, b) of eq. 9, drawn
                 true with probability p.
 
+        Raises:
+            ValueError: the shapes don't belong together, or `from_reference` isn't as above.
+
         Wang et al., AAAI 2022, eq. 7-9.
         """
         cond = self.condition(low)
-        from_reference = torch.as_tensor(from_reference, device=low.device).expand(len(low))
+        expected = (low.shape[0], 3, *low.shape[2:])
+        if bright.shape != expected:
+            raise ValueError(
+                f"LLFlow.nll: expected bright pictures of shape {expected}, "
+                f"got {tuple(bright.shape)}"
+            )
+        from_reference = torch.as_tensor(from_reference, device=low.device)
+        shaped = from_reference.dim() == 0 or from_reference.shape == low.shape[:1]
+        if from_reference.dtype != torch.bool or not shaped:
+            raise ValueError(
+                f"LLFlow.nll: expected from_reference as a bool or bools ({len(low)},), "
+                f"got {from_reference.dtype} {tuple(from_reference.shape)}"
+            )
+        from_reference = from_reference.expand(len(low))
         center = torch.where(
             from_reference[:, None, None, None],
             self.reference_color_map(bright),
@@ -172,17 +190,18 @@ class LLFlow(nn.Module):
 
     @torch.no_grad()
     def initialize(self, bright: Tensor, low: Tensor) -> None:
-        """Set every ActNorm and every norm of the conditioner nets from one batch of pairs."""
+        """Set every ActNorm and every norm of the conditioner nets from one batch of pairs.
+
+        Under a process group each rank passes its own part of the batch, and all end with the same
+        weights, as `flowkit.initialize` has it.
+        """
+        broadcast(self)
         initialize(self.flow, bright, self.condition(low))
 
     def fold(self) -> LLFlow:
-        """The same model, frozen and made cheap for enhancement; `self` keeps its own weights and
-        shares the encoder."""
-        folded = LLFlow.__new__(LLFlow)
-        nn.Module.__init__(folded)
-        folded.config = replace(self.config)
-        folded.encoder = self.encoder
-        folded.flow = self.flow.fold()
+        """The same model as a frozen copy, cheap for enhancement."""
+        folded = copy.deepcopy(self).eval().requires_grad_(False)
+        folded.flow = folded.flow.fold()
         return folded
 
 

@@ -18,7 +18,7 @@ def log_low(image: Tensor) -> Tensor:
 
 
 def color_map_by_mean(image: Tensor, eps: float = 1e-4) -> Tensor:
-    """C(x) = x / (mean over RGB + eps), in [0, 3]: eq. 5 as the paper prints it."""
+    """C(x) = x / (mean over RGB + eps), in [0, 3]: eq. 5 of the paper, which leaves out eps."""
     return image / (image.mean(dim=-3, keepdim=True) + eps)
 
 

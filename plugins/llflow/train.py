@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -118,7 +119,8 @@ def train(
         if done % validate_every == 0 or done == recipe.steps:
             psnr = validation_psnr(_average_of(averaged), watched)
             _append(out / "log.jsonl", {"step": done, "psnr": psnr})
-            bar.write(f"step {done}: validation PSNR {psnr:.2f} dB (best before: {best:.2f})")
+            message = f"step {done}: validation PSNR {psnr:.2f} dB (best before: {best:.2f})"
+            bar.write(message, file=sys.stderr)
             if psnr > best:
                 best = psnr
                 checkpoint.save(_average_of(averaged), out / "best.safetensors")

@@ -1,5 +1,6 @@
 """Bijections made of bijections: what they refuse, and what folding merges."""
 
+import math
 from functools import partial
 
 import pytest
@@ -184,3 +185,73 @@ def test_singular_convolution_raises():
     nn.init.ones_(layer.weight)
     with pytest.raises(torch.linalg.LinAlgError):
         layer.inverse(torch.randn(1, 2, 2, 2))
+
+
+class Doubled(ActNorm):
+    def forward(self, x, cond=None):
+        y, logdet = super().forward(x)
+        return 2 * y, logdet + y[0].numel() * math.log(2)
+
+    def inverse(self, y, cond=None):
+        x, logdet = super().inverse(y / 2)
+        return x, logdet - y[0].numel() * math.log(2)
+
+
+def test_fold_leaves_subclasses_of_actnorm_alone():
+    chain = Chain(Doubled(4), InvConv1x1(4))
+    x = torch.randn(2, 4, 3, 3)
+    torch.testing.assert_close(chain.fold()(x), chain(x))
+
+
+def test_slice_of_a_chain_is_a_chain():
+    chain = Chain(ActNorm(4), InvConv1x1(4), ActNorm(4))
+    part = chain[1:]
+    assert isinstance(part, Chain)
+    assert part[0] is chain[1]
+    assert len(part) == 2
+
+
+def test_fold_leaves_the_random_numbers_alone():
+    coupling = AffineCoupling(4, ConvNet)
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    coupling.fold()
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_fold_stops_dropout_and_leaves_the_original_learning():
+    net = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Dropout(0.5))
+    coupling = AffineCoupling(4, lambda c_in, c_out: net)
+    folded = coupling.fold()
+    x = torch.randn(2, 4, 3, 3)
+    assert torch.equal(folded(x)[0], folded(x)[0])
+    assert all(parameter.requires_grad for parameter in coupling.parameters())
+
+
+@pytest.mark.parametrize("width", [2, 8])
+def test_nets_of_the_wrong_width_are_refused(width):
+    net = lambda c_in, c_out: nn.Conv2d(c_in, width, 1)  # noqa: E731
+    x = torch.randn(2, 4, 3, 3)
+    with pytest.raises(ValueError, match=r"AffineCoupling: .*\(2, 4, 3, 3\) from the net"):
+        AffineCoupling(4, net)(x)
+    with pytest.raises(ValueError, match=r"AffineInjector: .*\(2, 16, 3, 3\) from the net"):
+        AffineInjector(8, lambda c_in, c_out: nn.Conv2d(c_in, width, 1), cond_channels=4)(
+            torch.randn(2, 8, 3, 3), x
+        )
+
+
+def test_inverse_of_an_ill_conditioned_matrix():
+    """W with a condition number of 1e4, inverted in float64: float32 rounding times 1e4, 6e-4; the
+    inverse of a float32 inversion would add as much again in the matrix itself."""
+    torch.manual_seed(0)
+    layer = InvConv1x1(48)
+    u, _, v = torch.linalg.svd(torch.randn(48, 48, dtype=torch.float64))
+    exact = u @ torch.diag(torch.logspace(0, -4, 48, dtype=torch.float64)) @ v
+    with torch.no_grad():
+        layer.weight.copy_(exact)
+    expected = torch.linalg.inv(layer.weight.double())
+    y = torch.eye(48)[:, :, None, None]
+    columns = layer.inverse(y)[0][:, :, 0, 0].T
+    # Each entry is the float64 inverse rounded to float32, nothing more.
+    torch.testing.assert_close(columns.double(), expected, rtol=1e-6, atol=1e-6)

@@ -249,3 +249,46 @@ def test_distribution_knows_the_shape_of_its_samples():
     assert given.event_shape == (3, 4, 6)
     assert given.batch_shape == (2,)
     assert given.sample((5,)).shape == (5, 2, 3, 4, 6)
+
+
+def test_density_of_a_picture_that_changes_in_place():
+    """What a distribution keeps of its last call is used once, for the same numbers."""
+    flow = linear_flow()
+    given = flow.given()
+    y = given.sample().requires_grad_()
+    optimizer = torch.optim.SGD([y], lr=0.01)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (-given.log_prob(y)).sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(given.log_prob(y), flow.log_prob(y))
+    with torch.no_grad():
+        given.log_prob(y)
+    assert given.log_prob(y).requires_grad
+
+
+def test_unconditional_samples_are_one_batch():
+    flow = linear_flow()
+    batches = []
+    inverse = flow.bijection.inverse
+    flow.bijection.inverse = lambda y, cond=None: batches.append(len(y)) or inverse(y, cond)
+    assert flow.sample(num_samples=7).shape[0] == 7
+    assert batches == [7]
+    assert flow.given().sample((0,)).shape[0] == 0
+
+
+def test_base_without_a_mean_can_be_drawn_from():
+    base = torch.distributions.Cauchy(torch.zeros(1, 2, 2, 2), 1.0)
+    flow = Flow(ActNorm(2), lambda cond: torch.distributions.Independent(base, 3))
+    assert flow.sample().isfinite().all()
+
+
+@pytest.mark.parametrize("temperature", [-1.0, float("nan"), float("inf")])
+def test_impossible_temperatures(temperature):
+    with pytest.raises(ValueError, match="temperature >= 0"):
+        linear_flow().sample(temperature=temperature)
+
+
+def test_base_that_is_no_function_is_refused():
+    with pytest.raises(TypeError, match="function of the condition, got Independent"):
+        Flow(ActNorm(2), image_normal(torch.zeros(1, 2, 2, 2)))

@@ -291,6 +291,18 @@ class FoldWrong(Sound):
         return folded
 
 
+class FoldStillLearning(Sound):
+    def fold(self):
+        return super().fold().requires_grad_(True)
+
+
+class FoldShared(Sound):
+    def fold(self):
+        folded = super().fold()
+        folded.gain = nn.Parameter(self.gain.data, requires_grad=False)
+        return folded
+
+
 class FoldInPlace(Sound):
     def fold(self):
         folded = super().fold()
@@ -381,6 +393,8 @@ DEFECTS = [
     (PrepareWrong, check_prepare, r"forward, with prepare\(cond\),: expected the same value"),
     (PreparedOnce, check_prepare, r"forward, with prepare\(cond\),: expected the same value"),
     (FoldWrong, check_fold, r"forward, folded,: expected the same value"),
+    (FoldStillLearning, check_fold, r"fold: expected parameters that need a gradient \[\], got"),
+    (FoldShared, check_fold, r"folded, after the layer changed"),
     (
         FoldInPlace,
         check_fold,

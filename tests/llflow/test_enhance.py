@@ -1,11 +1,13 @@
 """Enhancement: any size, real sampling, and a result that picture and seed alone decide."""
 
+import copy
+
 import pytest
 import torch
-from llflow import Config, LLFlow, draw, enhance
-from llflow.enhance import NotFinite
 
 from flowkit import ConvNet
+from llflow import Config, LLFlow, draw, enhance, preprocess, retinex
+from llflow.enhance import NotFinite
 
 NANO = Config(features=8, growth=4, blocks=2, taps=(1,), steps=1, hidden=8, scale_floor=0.1)
 
@@ -48,15 +50,40 @@ def test_fold_changes_nothing(model, image):
         torch.testing.assert_close(plain, folded, rtol=0, atol=1e-4)
 
 
-def test_temperature_zero_is_the_priors_mean(model, image):
-    first, second = enhance(model, image, seed=1), enhance(model, image, seed=2)
-    assert torch.equal(first, second)
+def test_temperature_zero_decodes_the_priors_mean(model, image):
+    image = image[:, :16, :24]
+    cond = model.condition(preprocess.network_input(image, retinex.equalize(image))[None])
+    expected, _ = model.flow.bijection.inverse(model.flow.base(cond).mean, cond)
+    torch.testing.assert_close(enhance(model, image), expected[0].clamp(0, 1).detach())
+    assert torch.equal(enhance(model, image, seed=1), enhance(model, image, seed=2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_precision_of_picture_and_model(model, image, dtype):
+    """The picture is taken in float32; noise is the same for the same picture."""
+    image = image.bfloat16().float()  # representable in all of them
+    expected = enhance(model, image, temperature=0.5)
+    assert torch.equal(enhance(model, image.to(dtype), temperature=0.5), expected)
+    double = copy.deepcopy(model).double()
+    close = enhance(double, image, temperature=0.5)
+    torch.testing.assert_close(close, expected, rtol=0, atol=1e-4)
+
+
+def test_results_can_be_learned_from(model, image):
+    weight = torch.ones(3, 1, 1, requires_grad=True)
+    (enhance(model, image) * weight).sum().backward()
+    assert weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("value", [255.0, -0.1, float("nan")])
+def test_values_out_of_range(model, image, value):
+    image[0, 0, 0] = value
+    with pytest.raises(ValueError, match=r"values in \[0, 1\]"):
+        enhance(model, image)
 
 
 def test_samples_are_what_the_flow_decodes_from_mean_plus_noise(model, image):
     """Encoding a sample gives z back; z minus the mean, over τ, is standard normal noise."""
-    from llflow import preprocess, retinex
-
     image = image[:, :16, :24]
     temperature = 0.7
     low = preprocess.network_input(image, retinex.equalize(image))[None]
@@ -120,8 +147,6 @@ def test_samples_share_the_work_on_the_condition(model, image):
 
 
 def test_histogram_is_of_the_picture_without_padding(model, monkeypatch):
-    from llflow import retinex
-
     sizes = []
     equalize = retinex.equalize
     monkeypatch.setattr(retinex, "equalize", lambda x: sizes.append(x.shape[-2:]) or equalize(x))

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from llflow import LARGE, SMALL, TINY, Config, LLFlow, retinex
-from llflow.prior import color_map_prior, squeeze_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from flowkit import ActNorm
+from flowkit import ActNorm, AffineCoupling, AffineInjector
+from llflow import LARGE, SMALL, TINY, Config, LLFlow, retinex
+from llflow.prior import color_map_prior, squeeze_map
 
 NANO = Config(features=8, growth=4, blocks=2, taps=(1,), steps=1, hidden=8)
 
@@ -82,6 +82,80 @@ def test_color_map_of_the_paper_is_three_times_the_released_one():
     assert model.condition(low)["color_map"].max() > 1
     bright = torch.rand(1, 3, 16, 16)
     assert torch.equal(model.reference_color_map(bright), retinex.color_map_by_mean(bright))
+
+
+def test_formula_of_the_color_map_reaches_the_encoder(pair):
+    by_sum = LLFlow(NANO)
+    by_mean = LLFlow(replace(NANO, color_map="mean"))
+    by_mean.load_state_dict(by_sum.state_dict())
+    _, low = pair
+    assert not torch.equal(by_sum.condition(low)["half"], by_mean.condition(low)["half"])
+
+
+def test_scales_are_bounded_as_configured():
+    model = LLFlow(replace(NANO, scale_floor=0.25))
+    layers = [m for m in model.modules() if isinstance(m, AffineCoupling | AffineInjector)]
+    assert len(layers) == 2 * 3 * NANO.steps
+    assert all(layer.scale.floor == 0.25 for layer in layers)
+
+
+def test_folded_model_is_frozen(pair):
+    model = LLFlow(NANO)
+    _, low = pair
+    folded = model.fold()
+    before = folded.flow.sample(folded.condition(low), temperature=0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1
+    assert torch.equal(folded.flow.sample(folded.condition(low), temperature=0), before)
+    assert not any(parameter.requires_grad for parameter in folded.parameters())
+
+
+def test_color_map_stays_in_float32_under_autocast(pair):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert LLFlow(NANO).condition(pair[1])["color_map"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((torch.zeros(2, 3, 16, 16),), r"bright pictures of shape \(2, 3, 16, 24\)"),
+        ((torch.zeros(2, 3, 16, 24), torch.zeros(3, dtype=torch.bool)), r"bools \(2,\)"),
+        ((torch.zeros(2, 3, 16, 24), torch.zeros(2)), r"bools \(2,\), got torch.float32"),
+    ],
+)
+def test_likelihood_refuses_what_does_not_fit(pair, arguments, message):
+    bright, *selector = arguments
+    with pytest.raises(ValueError, match=message):
+        LLFlow(NANO).nll(bright, pair[1], *selector)
+
+
+def initialized_by(rank: int, ranks: int, path: str) -> None:
+    """One of `ranks` processes: its own random weights, its part of the batch."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{path}/store", rank=rank, world_size=ranks
+    )
+    torch.manual_seed(rank)
+    generator = torch.Generator().manual_seed(5)
+    bright = torch.rand(2, 3, 16, 16, generator=generator)
+    low = torch.rand(2, 6, 16, 16, generator=generator)
+    model = LLFlow(NANO)
+    model.initialize(bright[rank::ranks], low[rank::ranks])
+    torch.save(model.state_dict(), f"{path}/{ranks}-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_initialize_over_processes_is_that_of_the_whole_batch(tmp_path):
+    for ranks in (1, 2):
+        (tmp_path / "store").unlink(missing_ok=True)
+        torch.multiprocessing.spawn(initialized_by, (ranks, str(tmp_path)), nprocs=ranks)
+    alone, first, second = (
+        torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1-0", "2-0", "2-1")
+    )
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+        # Statistics are summed in another order: float32 rounding through some 20 layers.
+        torch.testing.assert_close(tensor, alone[name], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["half", "quarter", "eighth"])

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from llflow import LARGE, SMALL, LLFlow, checkpoint, official
-from llflow.prior import color_map_prior
 from safetensors.torch import load_file, save_file
+
+from llflow import LARGE, SMALL, LLFlow, checkpoint, enhance, official
+from llflow.prior import color_map_prior
 
 FIXTURE = Path(__file__).parent / "data" / "official_tiny.safetensors"
 # The authors' own float32 differs from their float64 by up to 3e-5 on such networks; 1e-4 leaves
@@ -95,6 +96,14 @@ def test_decode(model, fixture, dtype, folded):
     close(sample, fixture["float64/sample_heat0.3"].to(dtype))
     if dtype == torch.float64:
         close(logdet, fixture["float64/enhanced_logdet"])
+
+
+@torch.no_grad()
+def test_enhanced_pictures(model, fixture):
+    """From 8-bit pixels through the whole pipeline."""
+    for index, pixels in enumerate(fixture["input/low_u8"]):
+        picture = enhance(model.fold(), pixels.permute(2, 0, 1).float() / 255)
+        close(picture, fixture["float32/enhanced"][index].clamp(0, 1))
 
 
 def test_gradients(model, fixture):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from llflow import LARGE, SMALL, TINY, Config, LLFlow, enhance
 from llflow.enhance import LONGEST_MARGIN
 from llflow.tiles import tiles
@@ -51,7 +52,7 @@ def model():
 
 @pytest.mark.parametrize("temperature", [0.0, 0.5])
 def test_no_seams(model, temperature):
-    """Exact but for rounding, 1e-16 times what a random network makes of it."""
+    """Equal but for the rounding of a float64 network, whose result is returned in float32."""
     picture = torch.rand(3, 300, 210, dtype=torch.float64)
     whole = enhance(model, picture, temperature=temperature)
     tiled = enhance(model, picture, temperature=temperature, tile=96)

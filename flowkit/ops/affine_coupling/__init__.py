@@ -28,8 +28,8 @@ def affine_coupling(
     Raises:
         TypeError, ValueError: the tensors aren't as above.
 
-    Dinh et al., Density estimation using Real NVP, 2017, arXiv:1605.08803, eq. 7; shift first and
-    then scale, as in Lugmayr et al., SRFlow, 2020, arXiv:2006.14200, eq. 6.
+    Dinh et al., Density estimation using Real NVP, 2017, arXiv:1605.08803, eq. 7, but shift first
+    and then scale, which is how Glow and its successors are implemented.
     """
     return reference.affine_coupling(*_checked(x, params), scale_map)
 

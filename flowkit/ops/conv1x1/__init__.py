@@ -1,4 +1,4 @@
-"""1x1 convolution of the latent path, in full precision whatever autocast says."""
+"""1x1 convolution of the latent path, outside of autocast."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def conv1x1(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         TypeError, ValueError: the tensors aren't as above.
 
     Autocast is off inside: rounding W to bf16 would break the inverse (the latent path of a flow
-    stays in full precision; only its nets may leave it).
+    stays in full precision; only its nets may leave it). On CUDA, leave
+    `torch.get_float32_matmul_precision()` at its default "highest" for the same reason.
     """
     require_image("conv1x1", x, weight.shape[1] if weight.dim() == 2 else None)
     channels = x.shape[1]

@@ -1,0 +1,93 @@
+"""Files appear whole or not at all."""
+
+import errno
+import os
+
+import pytest
+
+from llflow.files import write_atomically
+
+
+def names(folder):
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+def test_the_file_and_the_folders_to_it_appear(tmp_path):
+    path = tmp_path / "a" / "b" / "file"
+    write_atomically(path, lambda file: file.write(b"new"))
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == ["a", "b", "file"]
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    seen = []
+
+    def write(file):
+        file.write(b"new")
+        file.flush()
+        seen.append(path.read_bytes())
+
+    write_atomically(path, write)
+    assert seen == [b"old"]
+    assert path.read_bytes() == b"new"
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path):
+    (tmp_path / "plain").write_bytes(b"")
+    write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
+    modes = {(tmp_path / name).stat().st_mode for name in ("plain", "file")}
+    assert len(modes) == 1
+
+
+def test_the_longest_name_that_a_folder_takes(tmp_path):
+    path = tmp_path / ("x" * 255)
+    write_atomically(path, lambda file: file.write(b"new"))
+    assert path.read_bytes() == b"new"
+
+
+class Crash(Exception):
+    pass
+
+
+def fail(error):
+    def function(*args):
+        raise error
+
+    return function
+
+
+def write_half(error):
+    def write(file):
+        file.write(b"ne")
+        file.flush()
+        raise error
+
+    return write
+
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("old", [b"old", None])
+@pytest.mark.parametrize("error", [Crash(), KeyboardInterrupt(), FULL], ids=repr)
+@pytest.mark.parametrize("where", ["write", "fsync", "replace"])
+def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch, where, error, old):
+    path = tmp_path / "file"
+    if old is not None:
+        path.write_bytes(old)
+    write = write_half(error) if where == "write" else lambda file: file.write(b"new")
+    if where != "write":
+        monkeypatch.setattr(os, where, fail(error))
+    with pytest.raises(type(error)):
+        write_atomically(path, write)
+    assert names(tmp_path) == ([] if old is None else ["file"])
+    assert old is None or path.read_bytes() == old
+
+
+def test_a_folder_in_the_way_is_an_error_that_leaves_nothing(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="taken"):
+        write_atomically(tmp_path / "taken", lambda file: file.write(b"new"))
+    assert names(tmp_path) == ["taken"]

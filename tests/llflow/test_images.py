@@ -1,0 +1,455 @@
+"""Pictures in files: what is read is what was meant, and nothing hostile gets through."""
+
+import os
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import ExifTags, Image, ImageCms, features
+
+from llflow import images
+from llflow.images import SUFFIXES, WITH_ALPHA, Picture, PictureError
+
+FORMATS = [name for name in images.FORMATS if name != "AVIF" or features.check("avif")]
+LOSSLESS = ["PNG", "BMP", "TIFF"]
+WITH_EXIF = [name for name in FORMATS if name != "BMP"]
+ORIENTATION = ExifTags.Base.Orientation
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def encoded(image, file_format, **options):
+    buffer = BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def decode(tmp_path, content, **options):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    return images.read(path, **options)
+
+
+def pixels(picture):
+    return np.asarray(images.to_pil(picture.image))
+
+
+# --- what is read ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["file", "file.jpg", "file.txt", "file.PNG"])
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_content_decides_not_the_name(tmp_path, file_format, name):
+    path = tmp_path / name
+    path.write_bytes(encoded(Image.new("RGB", (5, 3), (10, 20, 30)), file_format))
+    picture = images.read(path)
+    assert picture.format == file_format
+    assert picture.image.shape == (3, 3, 5)
+    assert picture.image.dtype == torch.float32
+    assert abs(pixels(picture).astype(int) - (10, 20, 30)).max() <= 4  # the lossy ones
+
+
+MODES = {
+    "RGB": (Image.fromarray(noise(4, 6, 3)), False, False),
+    "L": (Image.fromarray(noise(4, 6)), True, False),
+    "1": (Image.fromarray(noise(4, 6)).convert("1"), True, False),
+    "LA": (Image.fromarray(noise(4, 6, 2)), True, True),
+    "RGBA": (Image.fromarray(noise(4, 6, 4)), False, True),
+    "P": (Image.fromarray(noise(4, 6, 3)).quantize(8), False, False),
+    "P, grey": (Image.fromarray(noise(4, 6)).convert("P"), True, False),
+    "CMYK": (Image.fromarray(noise(4, 6, 3)).convert("CMYK"), False, False),
+    "YCbCr": (Image.fromarray(noise(4, 6, 3)).convert("YCbCr"), False, False),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_keeps_pixels_grey_and_alpha(tmp_path, mode):
+    image, grey, has_alpha = MODES[mode]
+    file_format = "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"
+    picture = decode(tmp_path, encoded(image, file_format))
+    assert picture.grey is grey
+    assert (picture.alpha is not None) is has_alpha
+    assert np.array_equal(pixels(picture), np.asarray(image.convert("RGB")))
+    if has_alpha:
+        assert np.array_equal(picture.alpha, np.asarray(image.getchannel("A")))
+
+
+def test_palette_transparency(tmp_path):
+    image = Image.fromarray(noise(4, 6, 3)).quantize(8)
+    opacities = bytes(range(0, 240, 30))
+    picture = decode(tmp_path, encoded(image, "PNG", transparency=opacities))
+    assert np.array_equal(picture.alpha, np.frombuffer(opacities, np.uint8)[np.asarray(image)])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "I;16", "RGB"])
+def test_a_transparent_color_becomes_alpha(tmp_path, mode):
+    plane = np.array([[0, 255], [255, 0]], np.uint8)
+    image = Image.fromarray(plane).convert(mode)
+    if mode == "I;16":
+        image = Image.fromarray(plane.astype(np.uint16))
+    transparent = (255, 255, 255) if mode == "RGB" else 255
+    picture = decode(tmp_path, encoded(image, "PNG", transparency=transparent))
+    assert picture.grey is (mode != "RGB")
+    assert np.array_equal(picture.alpha, 255 - plane)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+def test_grey_at_16_bits_keeps_them(tmp_path, file_format):
+    values = np.random.default_rng(0).integers(0, 65536, (4, 6), dtype=np.uint16)
+    picture = decode(tmp_path, encoded(Image.fromarray(values), file_format))
+    assert picture.grey
+    expected = torch.from_numpy(values.astype(np.float32) / 65535).expand(3, -1, -1)
+    assert torch.equal(picture.image, expected)
+    images.write(tmp_path / "out.png", picture)
+    written = np.asarray(Image.open(tmp_path / "out.png"))
+    assert written.shape == (4, 6)
+    assert np.array_equal(written, np.rint(values / 257).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "values", [np.full((2, 2), 70_000, np.int32), np.full((2, 2), -1, np.int32)]
+)
+def test_32_bits_are_refused(tmp_path, values):
+    with pytest.raises(PictureError, match="32-bit"):
+        decode(tmp_path, encoded(Image.fromarray(values), "TIFF"))
+
+
+def test_floating_point_is_refused(tmp_path):
+    with pytest.raises(PictureError, match="floating-point"):
+        decode(tmp_path, encoded(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"))
+
+
+def test_the_first_frame_is_read(tmp_path):
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
+    content = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    assert (pixels(decode(tmp_path, content)) == (255, 0, 0)).all()
+
+
+# --- upright, once ---------------------------------------------------------------------------
+
+UPRIGHT = np.repeat(
+    np.repeat(np.array([[[250] * 3, [10] * 3, [90] * 3], [[170] * 3, [50] * 3, [210] * 3]]), 16, 0),
+    16,
+    1,
+).astype(np.uint8)
+UNDO = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+def exif_with(orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    exif[ExifTags.Base.Make] = "Maker"
+    exif[ExifTags.Base.DateTime] = "2020:01:02 03:04:05"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExposureTime] = 0.25
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    return exif
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", WITH_EXIF)
+def test_orientation_is_applied_and_gone(tmp_path, file_format, orientation):
+    stored = Image.fromarray(np.ascontiguousarray(UNDO[orientation](UPRIGHT)))
+    picture = decode(tmp_path, encoded(stored, file_format, exif=exif_with(orientation)))
+    assert pixels(picture).shape == UPRIGHT.shape
+    assert np.abs(pixels(picture).astype(int) - UPRIGHT).mean() < 4  # lossy; a wrong turn is > 60
+    for out_format in FORMATS:
+        path = tmp_path / f"out{SUFFIXES[out_format][0]}"
+        images.write(path, picture)
+        assert ORIENTATION not in Image.open(path).getexif()
+        again = images.read(path)
+        assert np.abs(pixels(again).astype(int) - UPRIGHT).mean() < 6
+
+
+def test_orientation_in_xmp_is_applied_and_gone(tmp_path):
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
+    stored = Image.fromarray(np.ascontiguousarray(UNDO[6](UPRIGHT)))
+    picture = decode(tmp_path, encoded(stored, "JPEG", xmp=xmp))
+    assert np.abs(pixels(picture).astype(int) - UPRIGHT).mean() < 4
+    images.write(tmp_path / "out.jpg", picture)
+    assert ORIENTATION not in Image.open(tmp_path / "out.jpg").getexif()
+
+
+# --- what belongs to a picture survives ------------------------------------------------------
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.mark.parametrize("out_format", WITH_EXIF)
+@pytest.mark.parametrize("in_format", WITH_EXIF)
+def test_exif_and_color_profile_survive(tmp_path, in_format, out_format):
+    exif = exif_with(6).tobytes()
+    image = Image.fromarray(noise(8, 8, 3))
+    content = encoded(image, in_format, exif=exif, icc_profile=PROFILE)
+    path = tmp_path / f"out{SUFFIXES[out_format][0]}"
+    images.write(path, decode(tmp_path, content))
+    written = Image.open(path)
+    assert written.info["icc_profile"] == PROFILE
+    exif = written.getexif()
+    assert exif[ExifTags.Base.Make] == "Maker"
+    assert exif[ExifTags.Base.DateTime] == "2020:01:02 03:04:05"
+    assert exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExposureTime] == 0.25
+    assert exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
+
+
+def test_tags_about_a_tiffs_storage_stay_behind(tmp_path):
+    content = encoded(Image.new("L", (700, 500)), "TIFF", compression="tiff_lzw")
+    picture = decode(tmp_path, content)
+    images.write(tmp_path / "out.jpg", picture.with_image(torch.zeros(3, 8, 8)))
+    assert dict(Image.open(tmp_path / "out.jpg").getexif()) == {}
+
+
+def test_no_exif_stays_none(tmp_path):
+    assert decode(tmp_path, encoded(Image.new("RGB", (2, 2)), "PNG")).exif == b""
+
+
+@pytest.mark.parametrize(("mode", "file_format"), [("CMYK", "JPEG"), ("P", "PNG")])
+def test_a_profile_is_dropped_with_the_colors_that_it_describes(tmp_path, mode, file_format):
+    image = Image.new("L", (4, 4), 9).convert(mode)
+    content = encoded(image, file_format, icc_profile=PROFILE)
+    assert decode(tmp_path, content).icc_profile is None
+
+
+# --- what is written -------------------------------------------------------------------------
+
+
+@given(
+    height=st.integers(1, 20),
+    width=st.integers(1, 20),
+    grey=st.booleans(),
+    with_alpha=st.booleans(),
+    file_format=st.sampled_from(LOSSLESS),
+    seed=st.integers(0, 1000),
+)
+def test_lossless_formats_return_the_same_picture(
+    tmp_path_factory, height, width, grey, with_alpha, file_format, seed
+):
+    path = tmp_path_factory.mktemp("lossless") / f"p{SUFFIXES[file_format][0]}"
+    levels = noise(1 if grey else 3, height, width, seed=seed)
+    image = torch.from_numpy(levels).expand(3, -1, -1).float() / 255
+    alpha = noise(height, width, seed=seed + 1) if with_alpha else None
+    if with_alpha and file_format not in WITH_ALPHA:
+        with pytest.raises(PictureError, match="transparency"):
+            images.write(path, Picture(image, grey, alpha))
+        assert list(path.parent.iterdir()) == []
+        return
+    images.write(path, Picture(image, grey, alpha))
+    again = images.read(path)
+    assert torch.equal(again.image, image)
+    assert again.grey is grey
+    assert (again.alpha is None) is (alpha is None)
+    assert alpha is None or np.array_equal(again.alpha, alpha)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (64, 33)])
+@pytest.mark.parametrize("file_format", [name for name in FORMATS if name in WITH_ALPHA])
+def test_alpha_is_kept_bit_by_bit(tmp_path, file_format, size):
+    picture = Picture(torch.rand(3, *size), alpha=noise(*size))
+    path = tmp_path / f"out{SUFFIXES[file_format][0]}"
+    images.write(path, picture)
+    assert np.array_equal(images.read(path).alpha, picture.alpha)
+
+
+def test_jpeg_keeps_color_sharp(tmp_path):
+    red_and_blue = np.zeros((32, 32, 3), np.uint8)
+    red_and_blue[:, ::2, 0] = red_and_blue[:, 1::2, 2] = 128
+    path = tmp_path / "out.jpg"
+    images.write(path, Picture(torch.from_numpy(red_and_blue).permute(2, 0, 1) / 255))
+    error = np.abs(pixels(images.read(path)).astype(int) - red_and_blue).mean()
+    assert error < 3  # with chroma subsampling it is above 30
+
+
+def test_the_name_asks_for_the_format_else_it_stays(tmp_path):
+    picture = Picture(torch.rand(3, 8, 8), format="WEBP")
+    for name, expected in (("a.JPG", "JPEG"), ("a.tiff", "TIFF"), ("a", "WEBP"), ("a.x", "WEBP")):
+        images.write(tmp_path / name, picture)
+        assert images.read(tmp_path / name).format == expected
+
+
+def test_values_are_clipped_and_rounded(tmp_path):
+    image = torch.tensor([-1.0, 0.4 / 255, 0.6 / 255, 2.0]).expand(3, 1, 4)
+    images.write(tmp_path / "p.png", Picture(image))
+    assert pixels(images.read(tmp_path / "p.png"))[0, :, 0].tolist() == [0, 0, 1, 255]
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "BMP"])
+def test_transparency_that_cannot_be_written_is_refused(tmp_path, file_format):
+    picture = Picture(torch.rand(3, 2, 2), alpha=noise(2, 2))
+    with pytest.raises(PictureError, match="can't hold transparency; write PNG"):
+        images.write(tmp_path / f"p{SUFFIXES[file_format][0]}", picture)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_a_size_that_a_format_cannot_hold_is_refused(tmp_path, suffix):
+    with pytest.raises((PictureError, OSError)):
+        images.write(tmp_path / f"p{suffix}", Picture(torch.zeros(3, 66_000, 1)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [struct.error("x"), TypeError("x"), RuntimeError("x")])
+def test_whatever_an_encoder_raises_leaves_the_old_file(tmp_path, monkeypatch, error):
+    path = tmp_path / "p.png"
+    path.write_bytes(b"old")
+
+    def save(self, file, **options):
+        file.write(b"half a picture")
+        raise error
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(PictureError, match="can't be written as PNG"):
+        images.write(path, Picture(torch.rand(3, 2, 2)))
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# --- what is refused -------------------------------------------------------------------------
+
+
+def chunk(kind, content):
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
+
+
+def png(width, height, *chunks):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(b"\0" * 100))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + data + chunk(b"IEND", b"")
+
+
+BOMB_IN_TEXT = chunk(b"zTXt", b"key\0\0" + zlib.compress(b"x" * 50_000_000))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"Dear diary", "not a picture"),
+        (b"GIF89a" + bytes(100), "not a picture"),
+        (b"%PDF-1.7", "not a picture"),
+        (b"\x89PNG\r\n\x1a\n", "not a picture|damaged"),
+        (png(30_000, 30_000), "too large"),
+        (png(10_000, 10_000), "too large: 10000×10000 pixels, the limit is 50,000,000"),
+        (png(0, 5), "not a picture"),
+        (png(4, 4, BOMB_IN_TEXT), "damaged"),
+        (png(40, 40), "truncated or damaged"),
+    ],
+)
+def test_refused_with_the_reason(tmp_path, content, message):
+    with pytest.raises(PictureError, match=message):
+        decode(tmp_path, content)
+
+
+def test_a_bomb_costs_no_memory(tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: loaded.append(self.size))
+    with pytest.raises(PictureError, match="too large"):
+        decode(tmp_path, png(10_000, 10_000))
+    assert loaded == []
+
+
+def test_the_limit_is_the_callers(tmp_path):
+    content = encoded(Image.new("RGB", (10, 10)), "PNG")
+    assert decode(tmp_path, content, max_pixels=100).image.shape == (3, 10, 10)
+    with pytest.raises(PictureError, match="the limit is 99 "):
+        decode(tmp_path, content, max_pixels=99)
+
+
+WHOLE = {
+    name: encoded(Image.fromarray(noise(24, 24, 3)), name, **({} if name == "BMP" else {"exif": e}))
+    for name in FORMATS
+    for e in [exif_with(6).tobytes()]
+}
+
+
+def only_picture_errors(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("hostile") / "file"
+    path.write_bytes(content)
+    try:
+        picture = images.read(path)
+    except PictureError:
+        return
+    assert picture.image.isfinite().all()
+    assert picture.image.shape[0] == 3
+    images.write(path.with_name("out"), picture)  # metadata that was read can be written
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(file_format=st.sampled_from(FORMATS), share=st.floats(0, 1))
+def test_truncated_anywhere(tmp_path_factory, file_format, share):
+    content = WHOLE[file_format]
+    only_picture_errors(tmp_path_factory, content[: int(share * len(content))])
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_truncated_in_the_middle_is_refused(tmp_path, file_format):
+    with pytest.raises(PictureError):
+        decode(tmp_path, WHOLE[file_format][: len(WHOLE[file_format]) * 2 // 3])
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(
+    file_format=st.sampled_from(FORMATS),
+    edits=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8),
+    early=st.booleans(),
+)
+def test_bytes_changed_anywhere(tmp_path_factory, file_format, edits, early):
+    content = bytearray(WHOLE[file_format])
+    reach = min(len(content), 400) if early else len(content)  # headers are where it hurts
+    for share, value in edits:
+        content[min(int(share * reach), reach - 1)] = value
+    only_picture_errors(tmp_path_factory, bytes(content))
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(file_format=st.sampled_from(FORMATS), tail=st.binary(max_size=200), keep=st.integers(4, 60))
+def test_rubbish_behind_the_right_first_bytes(tmp_path_factory, file_format, tail, keep):
+    only_picture_errors(tmp_path_factory, WHOLE[file_format][:keep] + tail)
+
+
+@pytest.mark.parametrize(
+    "error", [struct.error("x"), KeyError("x"), RecursionError("x"), MemoryError(), OSError("x")]
+)
+@pytest.mark.parametrize("where", ["PIL.ImageFile.ImageFile.load", "PIL.Image.Image.getexif"])
+def test_whatever_a_decoder_raises_is_a_picture_error(tmp_path, monkeypatch, where, error):
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(where, fail)
+    with pytest.raises(PictureError, match="damaged"):
+        decode(tmp_path, encoded(Image.new("RGB", (2, 2)), "PNG"))
+
+
+def test_what_cannot_be_opened_is_the_systems_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        images.read(tmp_path / "nothing")
+    with pytest.raises(IsADirectoryError):
+        images.read(tmp_path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(OSError, match="symbolic links"):
+        images.read(tmp_path / "loop")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PictureError, match="empty"):
+        images.read(tmp_path / "pipe")
