@@ -57,10 +57,7 @@ def initialize(flow: Flow | Bijection, batch: Tensor, cond: Cond = None) -> None
     if not batch.isfinite().all():
         raise ValueError("initialize: expected a finite batch, got NaN or infinity")
     broadcast(flow)
-    names: dict[nn.Module, str] = {}
-    for name, module in bijection.named_modules():
-        if isinstance(module, InitializedFromData):
-            names[module] = name
+    names = {m: n for n, m in bijection.named_modules() if hasattr(m, "initialize_from")}
     called: set[nn.Module] = set()
 
     def initialize_from_input(module: nn.Module, args: tuple) -> None:

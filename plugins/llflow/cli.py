@@ -280,15 +280,20 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     pairs = data.find_pairs(args.data)
     if args.split:
-        shipped = checkpoint.DEFAULTS / f"{args.split}.split.json"
-        names = data.read_split(shipped if shipped.exists() else Path(args.split))["validation"]
-        pairs = data.named(pairs, names)
+        pairs = data.named(pairs, _read_split(args.split)["validation"])
     device = _device(args.device)
     models = {name: checkpoint.load(name).to(device) for name in args.weights}
     print(f"| {len(pairs)} pictures | PSNR (dB) | SSIM |\n|---|---|---|")
     for score in evaluate(models, pairs):
         print(f"| {score.name} | {score.psnr:.2f} | {score.ssim:.4f} |")
     return 0
+
+
+def _read_split(name: str) -> dict[str, list[str]]:
+    from llflow import checkpoint, data
+
+    shipped = checkpoint.DEFAULTS / f"{name}.split.json"
+    return data.read_split(shipped if shipped.exists() else Path(name))
 
 
 # --- train -----------------------------------------------------------------------------------
@@ -304,12 +309,19 @@ def _add_train(commands) -> None:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
-    parser.add_argument(
+    parts = parser.add_mutually_exclusive_group()
+    parts.add_argument(
         "--scenes",
         type=Path,
         metavar="JSON",
         help='pictures of one scene, which are never split: {"clusters": [["1", "2"], ...]}',
     )
+    parts.add_argument(
+        "--split",
+        metavar="SPLIT",
+        help="hold out what another run did: its split.json, or the name of shipped weights",
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
         "--validate-every",
         type=_at_least(1),
@@ -326,7 +338,8 @@ def _add_train(commands) -> None:
             f"--{field.name.replace('_', '-')}",
             type=type(field.default),
             default=field.default,
-            help=f"(default {field.default})",
+            metavar=type(field.default).__name__.upper(),
+            help=f"{field.metadata['help']} (default {field.default})",
         )
 
 
@@ -342,12 +355,22 @@ def _train(args: argparse.Namespace) -> int:
         recipe = Recipe(**{field.name: getattr(args, field.name) for field in fields(Recipe)})
     except ValueError as error:
         raise UsageError(str(error)) from error
+    pairs = data.find_pairs(args.data)
+    if args.split:
+        split = _read_split(args.split)
+        training, validation = (data.named(pairs, split[p]) for p in ("training", "validation"))
+    else:
+        clusters = data.read_clusters(args.scenes)
+        training, validation = data.hold_out(pairs, clusters, recipe.held_out, recipe.seed)
     best = train(
         recipe,
-        data.find_pairs(args.data),
-        data.read_clusters(args.scenes),
+        training,
+        validation,
         args.out,
+        device=_device(args.device),
         validate_every=args.validate_every,
     )
+    if not math.isfinite(best):
+        raise ArithmeticError("no validation gave a finite PSNR, so no weights were kept")
     print(f"{args.out / 'best.safetensors'}: validation PSNR {best:.2f} dB")
     return 0

@@ -2,46 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from llflow.model import SIZES
 
 
+def _setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a run depends on besides the data.
+    """What a run depends on besides the data; the settings say what they are, here and in
+    `llflow train --help`.
 
     The defaults are the paper's: batch 16 of 160×160, Adam at 5e-4 halved at 50, 75, 90 and 95 % of
     the steps, reference prior with p = 0.2 (Wang et al., AAAI 2022, "Experimental Settings").
     Warm-up, gradient clipping and weight averaging are added for stability.
-
-    Attributes:
-        size: "tiny", "small" or "large".
-        steps: optimiser steps in all.
-        batch: samples per step.
-        crop: their side in pixels, a multiple of 8.
-        learning_rate: Adam's, after the warm-up.
-        warmup: steps over which the learning rate rises linearly from 0.
-        reference_prior: p, how often the prior is centred on the reference's own color map.
-        synthetic_share: share of samples whose dark picture is made from the bright one.
-        average: decay of the exponential moving average of the weights.
-        clip: largest norm of a step's gradient.
-        held_out: share of the scenes kept for validation.
-        seed: decides initialisation, split, samples and priors.
     """
 
-    size: str = "tiny"
-    steps: int = 30_000
-    batch: int = 16
-    crop: int = 160
-    learning_rate: float = 5e-4
-    warmup: int = 500
-    reference_prior: float = 0.2
-    synthetic_share: float = 0.0
-    average: float = 0.999
-    clip: float = 10.0
-    held_out: float = 0.1
-    seed: int = 0
+    size: str = _setting("tiny", "of the network: tiny, small or large")
+    steps: int = _setting(30_000, "of the optimiser, in all")
+    batch: int = _setting(16, "samples per step")
+    crop: int = _setting(160, "side of a sample in pixels, a multiple of 8")
+    learning_rate: float = _setting(5e-4, "Adam's, after the warm-up")
+    warmup: int = _setting(500, "steps in which the learning rate rises from 0")
+    reference_prior: float = _setting(0.2, "p, how often the prior is the reference's color map")
+    synthetic_share: float = _setting(0.0, "of samples with a dark picture made from the bright")
+    average: float = _setting(0.999, "decay of the moving average of the weights")
+    clip: float = _setting(100.0, "largest norm of a step's gradient")
+    held_out: float = _setting(0.1, "share of the scenes kept for validation")
+    seed: int = _setting(0, "decides initialisation, split, samples and priors")
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:

@@ -34,10 +34,11 @@ class Diverged(ArithmeticError):
 
 def train(
     recipe: Recipe,
-    pairs: Sequence[data.PairFiles],
-    clusters: Sequence[Sequence[str]],
+    training: Sequence[data.PairFiles],
+    validation: Sequence[data.PairFiles],
     out: Path,
     *,
+    device: torch.device | str = "cpu",
     validate_every: int = 500,
     validation_pictures: int = 16,
     save_every: int = 100,
@@ -49,9 +50,10 @@ def train(
 
     Args:
         recipe: the settings; on going on, `steps` may differ, the rest has to be the same.
-        pairs: all pairs, training and validation.
-        clusters: which of them show the same scene, see `data.hold_out`.
+        training: the pairs to learn from.
+        validation: pairs of other scenes, see `data.hold_out`.
         out: the run's folder.
+        device: where to compute. A run is repeatable on one device with one number of threads.
         validate_every: steps between validations.
         validation_pictures: how many of the held-out pictures each of them scores, evenly spread.
         save_every: steps between saves of last.pt.
@@ -61,13 +63,13 @@ def train(
 
     Raises:
         Diverged: many steps in a row weren't finite; last.pt is from before.
+        DataError: there are no pairs for training or for validation.
         ValueError: `out` holds a run of another recipe or other pictures.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    training, validation = data.hold_out(pairs, clusters, recipe.held_out, recipe.seed)
     if not training or not validation:
         raise data.DataError("too few scenes: none left for training or for validation")
-    state = _read_state(out, recipe) if (out / "last.pt").exists() else None
+    out.mkdir(parents=True, exist_ok=True)
+    state = _read_state(out, recipe, device) if (out / "last.pt").exists() else None
     split = {"training": [p.name for p in training], "validation": [p.name for p in validation]}
     if state and data.read_split(out / "split.json") != split:
         raise ValueError(f"{out}: that run has other pictures or scenes; choose another folder")
@@ -75,12 +77,12 @@ def train(
     watched = validation[:: max(1, len(validation) // validation_pictures)]
 
     torch.manual_seed(recipe.seed)
-    model = LLFlow(SIZES[recipe.size])
+    model = LLFlow(SIZES[recipe.size]).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
     crops = _crops(recipe, training)
     if state is None:
         start, best = 0, -math.inf
-        model.initialize(*crops[0])
+        model.initialize(*(part.to(device) for part in crops[0]))
         averaged = _averaged(model, recipe)
     else:
         start, best = state["step"], state["best"]
@@ -88,14 +90,15 @@ def train(
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
+        _forget_after(out / "log.jsonl", start)
         log.info("going on at step %d", start)
 
     began = time.monotonic()
     failures = 0
     bar = tqdm(range(start, recipe.steps), initial=start, total=recipe.steps, unit="step")
     for step in bar:
-        bright, low = crops[step]
-        selector = torch.from_numpy(_selector(recipe, step))
+        bright, low = (part.to(device) for part in crops[step])
+        selector = torch.from_numpy(_selector(recipe, step)).to(device)
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step)
         loss = model(bright, low, selector).mean()
@@ -181,10 +184,10 @@ def _save(
     write_atomically(path, lambda file: torch.save(state, file))
 
 
-def _read_state(out: Path, recipe: Recipe) -> dict:
+def _read_state(out: Path, recipe: Recipe, device: torch.device | str) -> dict:
     path = out / "last.pt"
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True)
         theirs = dict(state["recipe"])
     except Exception as error:  # of many kinds, for a damaged file
         raise ValueError(f"{path}: damaged; without it, the run starts anew") from error
@@ -199,6 +202,12 @@ def _read_state(out: Path, recipe: Recipe) -> dict:
 
 def _write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop the records of steps that will be taken again."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    _write_text(path, "".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
 def _append(path: Path, record: dict[str, float | int | Tensor]) -> None:

@@ -412,6 +412,12 @@ def test_train(llflow, nano, monkeypatch, pairs_folder, tmp_path):
     assert code == 1
     assert "that run has seed = 0, this one 1" in err
 
+    recorded = tmp_path / "run" / "split.json"
+    arguments[arguments.index("--out") + 1] = tmp_path / "again"
+    code, _, _ = llflow(*arguments, "--split", recorded, "--seed", 1)
+    assert code == 0
+    assert data.read_split(tmp_path / "again" / "split.json") == split
+
 
 @pytest.mark.parametrize("error", [Diverged("20 steps in a row weren't finite"), OSError("full")])
 def test_a_failed_run_is_one_line(llflow, monkeypatch, pairs_folder, tmp_path, error):

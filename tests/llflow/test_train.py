@@ -25,10 +25,10 @@ def run(pairs_folder, tmp_path):
 
     def go(name="run", *, clusters=(), pairs=None, validate_every=4, save_every=3, **changes):
         pairs = pairs if pairs is not None else data.find_pairs(pairs_folder)
+        recipe = Recipe(**SHORT | changes)
         return train(
-            Recipe(**SHORT | changes),
-            pairs,
-            clusters,
+            recipe,
+            *data.hold_out(pairs, clusters, recipe.held_out, recipe.seed),
             tmp_path / name,
             validate_every=validate_every,
             save_every=save_every,
