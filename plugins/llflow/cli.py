@@ -305,10 +305,17 @@ def _add_train(commands) -> None:
         help="train on pairs of dark and bright pictures",
         description="Train on pairs in low/ and high/ below DIR. Started again with the same "
         "settings, a run goes on where it stopped.",
-        epilog="example:\n  llflow train --data LOL/our485 --out runs/tiny --steps 10000\n",
+        epilog="examples:\n  llflow train --data LOL/our485 --out runs/tiny --steps 10000\n"
+        "  llflow train --data MYPAIRS --weights tiny --steps 200 --crop 96 --out runs/mine\n",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
+    parser.add_argument(
+        "--weights",
+        metavar="W",
+        help="go on with these, shipped ones by name or a .safetensors file, in place of random "
+        "ones; of the recipe's size",
+    )
     parts = parser.add_mutually_exclusive_group()
     parts.add_argument(
         "--scenes",
@@ -346,7 +353,7 @@ def _add_train(commands) -> None:
 def _train(args: argparse.Namespace) -> int:
     import logging
 
-    from llflow import data
+    from llflow import checkpoint, data
     from llflow.recipe import Recipe
     from llflow.train import train
 
@@ -367,6 +374,7 @@ def _train(args: argparse.Namespace) -> int:
         training,
         validation,
         args.out,
+        start_from=checkpoint.load(args.weights) if args.weights else None,
         device=_device(args.device),
         validate_every=args.validate_every,
     )

@@ -38,6 +38,7 @@ def train(
     validation: Sequence[data.PairFiles],
     out: Path,
     *,
+    start_from: LLFlow | None = None,
     device: torch.device | str = "cpu",
     validate_every: int = 500,
     validation_pictures: int = 16,
@@ -53,6 +54,7 @@ def train(
         training: the pairs to learn from.
         validation: pairs of other scenes, see `data.hold_out`.
         out: the run's folder.
+        start_from: a trained model of the recipe's size to go on with, in place of random weights.
         device: where to compute. A run is repeatable on one device with one number of threads.
         validate_every: steps between validations.
         validation_pictures: how many of the held-out pictures each of them scores, evenly spread.
@@ -64,8 +66,14 @@ def train(
     Raises:
         Diverged: many steps in a row weren't finite; last.pt is from before.
         DataError: there are no pairs for training or for validation.
-        ValueError: `out` holds a run of another recipe or other pictures.
+        ValueError: `out` holds a run of another recipe or other pictures, or `start_from` is of
+            another size than the recipe.
     """
+    config = SIZES[recipe.size]
+    if start_from is not None and start_from.config != config:
+        raise ValueError(
+            f"expected weights of the size {recipe.size}, {config}, got {start_from.config}"
+        )
     if not training or not validation:
         raise data.DataError("too few scenes: none left for training or for validation")
     out.mkdir(parents=True, exist_ok=True)
@@ -77,12 +85,15 @@ def train(
     watched = validation[:: max(1, len(validation) // validation_pictures)]
 
     torch.manual_seed(recipe.seed)
-    model = LLFlow(SIZES[recipe.size]).to(device)
+    model = LLFlow(config).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
     crops = _crops(recipe, training)
     if state is None:
         start, best = 0, -math.inf
-        model.initialize(*(part.to(device) for part in crops[0]))
+        if start_from is not None:
+            model.load_state_dict(start_from.state_dict())
+        else:
+            model.initialize(*(part.to(device) for part in crops[0]))
         averaged = _averaged(model, recipe)
     else:
         start, best = state["step"], state["best"]

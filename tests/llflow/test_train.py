@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,13 +24,23 @@ def nano_size(monkeypatch, nano):
 def run(pairs_folder, tmp_path):
     """Train into a folder below tmp_path with the short recipe, changed as asked."""
 
-    def go(name="run", *, clusters=(), pairs=None, validate_every=4, save_every=3, **changes):
+    def go(
+        name="run",
+        *,
+        clusters=(),
+        pairs=None,
+        validate_every=4,
+        save_every=3,
+        start_from=None,
+        **changes,
+    ):
         pairs = pairs if pairs is not None else data.find_pairs(pairs_folder)
         recipe = Recipe(**SHORT | changes)
         return train(
             recipe,
             *data.hold_out(pairs, clusters, recipe.held_out, recipe.seed),
             tmp_path / name,
+            start_from=start_from,
             validate_every=validate_every,
             save_every=save_every,
         )
@@ -100,6 +111,31 @@ def test_interrupted_and_started_again_it_ends_the_same(
     assert same(state(whole), state(parts))
     assert state(whole)["step"] == SHORT["steps"]
     assert (whole / "best.safetensors").read_bytes() == (parts / "best.safetensors").read_bytes()
+
+
+def test_records_of_steps_taken_again_are_dropped(run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 7)  # validated at 4, saved at 3 and 6
+        patch.setattr("llflow.train._save", lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    torch.manual_seed(0)
+    run("other", steps=3)
+    (tmp_path / "run" / "last.pt").write_bytes((tmp_path / "other" / "last.pt").read_bytes())
+    run()
+    assert [record["step"] for record in records(tmp_path / "run")] == [4, 8]
+
+
+def test_going_on_with_trained_weights(run, tmp_path, nano):
+    run("first")
+    trained = checkpoint.load(tmp_path / "first" / "best.safetensors")
+    run("second", start_from=trained, steps=1, warmup=0, learning_rate=1e-12)
+    after = checkpoint.load(tmp_path / "second" / "best.safetensors")
+    for name, parameter in trained.named_parameters():
+        torch.testing.assert_close(after.get_parameter(name), parameter)
+    other = LLFlow(replace(nano.config, steps=2))
+    with pytest.raises(ValueError, match="expected weights of the size tiny"):
+        run("third", start_from=other)
 
 
 def test_the_same_seed_trains_the_same_and_another_does_not(run, tmp_path):
