@@ -1,5 +1,5 @@
 # Two commands set everything up on a fresh machine with Python 3.11 or newer:
-#   make demo   environment, install, brighten a sample picture
+#   make demo   environment, install, brighten two sample pictures
 #   make test   environment, install with test tools, run the tests
 VENV ?= .venv
 PYTHON ?= python3
@@ -8,7 +8,7 @@ BIN = $(VENV)/bin
 .PHONY: demo test check clean
 
 demo: $(VENV)/.installed
-	$(BIN)/llflow enhance examples/rocket.jpg enhanced/rocket.jpg --overwrite
+	$(BIN)/llflow enhance examples/rocket.jpg examples/coffee_dark.jpg enhanced/ --overwrite
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q tests
