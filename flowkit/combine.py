@@ -26,6 +26,11 @@ class Chain(Bijection):
 
     Args:
         layers: f₁ … fₙ in the order of data -> noise; they share one condition.
+
+    >>> chain = Chain(Squeeze(), Inverse(Squeeze()), Squeeze())
+    >>> y, logdet = chain(torch.arange(4.0).reshape(1, 1, 2, 2))
+    >>> y.shape, logdet
+    (torch.Size([1, 4, 1, 1]), tensor([0.]))
     """
 
     def __init__(self, *layers: Bijection) -> None:
@@ -142,6 +147,11 @@ class At(Bijection):
         ValueError: there is no condition.
         TypeError: the condition isn't a mapping.
         KeyError: the mapping has no such entry.
+
+    >>> layer = At("half", AffineInjector(2, ConvNet, cond_channels=3))
+    >>> y, logdet = layer(torch.rand(1, 2, 4, 4), {"half": torch.rand(1, 3, 4, 4)})
+    >>> y.shape
+    torch.Size([1, 2, 4, 4])
     """
 
     def __init__(self, key: str, bijection: Bijection) -> None:
@@ -193,6 +203,11 @@ class OnChannels(Bijection):
     Args:
         channels: n, how many channels `bijection` sees; fewer than the input has.
         bijection: a map that keeps the shape of what it is given.
+
+    >>> layer = OnChannels(1, ActNorm(1))
+    >>> x = torch.rand(1, 3, 4, 4)
+    >>> torch.equal(layer(x)[0][:, 1:], x[:, 1:])
+    True
     """
 
     def __init__(self, channels: int, bijection: Bijection) -> None:

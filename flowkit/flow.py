@@ -34,6 +34,15 @@ class Flow(nn.Module):
             batch shape may be (1,).
 
     Rezende & Mohamed, Variational inference with normalizing flows, 2015, arXiv:1505.05770, eq. 5.
+
+    >>> from flowkit import AffineCoupling, ConvNet
+    >>> coupling = AffineCoupling(3, ConvNet, cond_channels=1)
+    >>> flow = Flow(coupling, lambda cond: image_normal(cond.expand(-1, 3, -1, -1)))
+    >>> cond = torch.zeros(2, 1, 8, 8)
+    >>> flow.log_prob(torch.rand(2, 3, 8, 8), cond).shape
+    torch.Size([2])
+    >>> flow.sample(cond, num_samples=5).shape
+    torch.Size([5, 2, 3, 8, 8])
     """
 
     def __init__(self, bijection: Bijection, base: Callable[[Cond], Distribution]) -> None:

@@ -302,11 +302,12 @@ def _read_split(name: str) -> dict[str, list[str]]:
 def _add_train(commands) -> None:
     parser = commands.add_parser(
         "train",
+        usage="llflow train --data DIR --out RUN [options]",
         help="train on pairs of dark and bright pictures",
         description="Train on pairs in low/ and high/ below DIR. Started again with the same "
         "settings, a run goes on where it stopped.",
         epilog="examples:\n  llflow train --data LOL/our485 --out runs/tiny --steps 10000\n"
-        "  llflow train --data MYPAIRS --weights tiny --steps 200 --crop 96 --out runs/mine\n",
+        "  llflow train --data MYPAIRS --weights tiny --steps 200 --out runs/mine\n",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
