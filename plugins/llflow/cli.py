@@ -141,16 +141,7 @@ def _add_enhance(commands) -> None:
         "--skip-existing", action="store_true", help="leave finished results alone"
     )
     existing.add_argument("--overwrite", action="store_true", help="replace existing results")
-    parser.add_argument(
-        "--samples", type=_at_least(1), default=1, metavar="N", help="average N samples (default 1)"
-    )
-    parser.add_argument(
-        "--temperature",
-        type=_temperature,
-        metavar="T",
-        help="spread of the samples: 0 takes the most typical latent, 1 draws from the model "
-        "(default 0, or 1 with --samples)",
-    )
+    _add_sampling(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the samples (default 0)")
     parser.add_argument(
         "--weights",
@@ -167,6 +158,28 @@ def _add_enhance(commands) -> None:
     parser.set_defaults(run=_enhance)
 
 
+def _add_sampling(parser: Parser) -> None:
+    parser.add_argument(
+        "--samples", type=_at_least(1), default=1, metavar="N", help="average N samples (default 1)"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=_temperature,
+        metavar="T",
+        help="spread of the samples: 0 takes the most typical latent, 1 draws from the model "
+        "(default 0, or 1 with --samples)",
+    )
+
+
+def _temperature_of(args: argparse.Namespace) -> float:
+    temperature = args.temperature
+    if temperature is None:
+        temperature = 0.0 if args.samples == 1 else 1.0
+    if temperature == 0 and args.samples > 1:
+        raise UsageError("at --temperature 0 all samples are the same; leave --samples out")
+    return temperature
+
+
 def _enhance(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
@@ -176,11 +189,7 @@ def _enhance(args: argparse.Namespace) -> int:
     inputs, out = args.paths, None
     if len(inputs) > 1:
         *inputs, out = inputs
-    temperature = args.temperature
-    if temperature is None:
-        temperature = 0.0 if args.samples == 1 else 1.0
-    if temperature == 0 and args.samples > 1:
-        raise UsageError("at --temperature 0 all samples are the same; leave --samples out")
+    temperature = _temperature_of(args)
     jobs = batch.plan(inputs, out, recursive=args.recursive)
     model = checkpoint.load(args.weights or checkpoint.DEFAULT).to(_device(args.device)).fold()
 
@@ -270,6 +279,7 @@ def _add_evaluate(commands) -> None:
         help="score the pairs that were held out only: a run's split.json, or the name of shipped "
         "weights for theirs",
     )
+    _add_sampling(parser)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.set_defaults(run=_evaluate)
 
@@ -278,13 +288,14 @@ def _evaluate(args: argparse.Namespace) -> int:
     from llflow import checkpoint, data
     from llflow.evaluate import evaluate
 
+    temperature = _temperature_of(args)
     pairs = data.find_pairs(args.data)
     if args.split:
         pairs = data.named(pairs, _read_split(args.split)["validation"])
     device = _device(args.device)
     models = {name: checkpoint.load(name).to(device) for name in args.weights}
     print(f"| {len(pairs)} pictures | PSNR (dB) | SSIM |\n|---|---|---|")
-    for score in evaluate(models, pairs):
+    for score in evaluate(models, pairs, temperature=temperature, samples=args.samples):
         print(f"| {score.name} | {score.psnr:.2f} | {score.ssim:.4f} |")
     return 0
 

@@ -43,12 +43,19 @@ class Score:
     ssim: float
 
 
-def evaluate(models: dict[str, LLFlow], files: Sequence[PairFiles]) -> list[Score]:
+def evaluate(
+    models: dict[str, LLFlow],
+    files: Sequence[PairFiles],
+    *,
+    temperature: float = 0.0,
+    samples: int = 1,
+) -> list[Score]:
     """Score the input itself, its histogram equalisation, and each model, in 8 bits and raw.
 
     Args:
         models: by the name to print.
         files: pairs to score on; read one at a time.
+        temperature, samples: of the models' pictures, see `llflow.enhance`.
     """
     folded = {name: model.fold() for name, model in models.items()}
     scores: dict[str, list[tuple[float, float]]] = {}
@@ -58,7 +65,10 @@ def evaluate(models: dict[str, LLFlow], files: Sequence[PairFiles]) -> list[Scor
             x.float() / 255 for x in (pair.dark, pair.equalized, pair.bright)
         )
         results = {"input": dark, "histogram equalisation": equalized}
-        results |= {name: enhance(model, dark) for name, model in folded.items()}
+        results |= {
+            name: enhance(model, dark, temperature=temperature, samples=samples)
+            for name, model in folded.items()
+        }
         for name, result in results.items():
             rounded = (result * 255).round() / 255
             scores.setdefault(name, []).append((psnr(rounded, bright), ssim(rounded, bright)))

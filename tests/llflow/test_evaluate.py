@@ -93,3 +93,14 @@ def test_validation_of_a_model_that_overflows(nano, pairs_folder, monkeypatch):
 
     monkeypatch.setattr("llflow.evaluate.enhance", overflow)
     assert validation_psnr(nano, data.find_pairs(pairs_folder)) == -math.inf
+
+
+def test_samples_are_scored_as_enhance_makes_them(nano, pairs_folder):
+    files = data.find_pairs(pairs_folder)[:1]
+    pair = data.read_pair(files[0])
+    dark, bright = pair.dark.float() / 255, pair.bright.float() / 255
+    expected = (enhance(nano, dark, temperature=0.5, samples=2) * 255).round() / 255
+    score = evaluate({"nano": nano}, files, temperature=0.5, samples=2)[-1]
+    # fold's float32 rounding may move a pixel by one level of 255
+    assert score.psnr == pytest.approx(psnr(expected, bright), abs=0.02)
+    assert score.psnr != evaluate({"nano": nano}, files)[-1].psnr
