@@ -43,6 +43,15 @@ def test_enhancing_from_python():
     assert len(names["several"]) == 4
 
 
+def test_the_layer_in_the_readme_holds():
+    from flowkit.testing import check_bijection
+
+    (block,) = [block for block in BLOCKS if "parametrize_with_checks" in block]
+    names = {}
+    exec(block, names)
+    check_bijection(names["Negate"])
+
+
 def test_links_lead_somewhere():
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert links

@@ -57,7 +57,7 @@ def plan(inputs: Sequence[Path], out: Path | None, *, recursive: bool) -> list[J
     if out is not None and not out.is_dir() and not to_file:
         _check_folder(out, single)
     jobs = []
-    for source in inputs:
+    for source in dict.fromkeys(inputs):
         if source.is_dir():
             jobs += _jobs_in(source, out or _beside(source), recursive)
         elif not source.exists():

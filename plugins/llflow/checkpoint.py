@@ -54,7 +54,7 @@ def load(weights: str | Path = DEFAULT) -> LLFlow:
         config, tensors = _read(path)
     else:
         path = Path(weights)
-        if not path.exists():
+        if not path.is_file():
             raise CheckpointError(
                 f"{weights}: no such file, nor shipped weights of this name "
                 f"({', '.join(shipped()) or 'none are shipped'})"

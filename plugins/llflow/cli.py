@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import math
+import os
 import sys
 import textwrap
 from collections.abc import Callable
@@ -39,6 +40,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     """Run `llflow ARGV...` and return the exit code: 0 done, 1 something failed, 2 wrong usage."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     args = _parse(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path may be what it can't print
@@ -53,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(args, f"{error.filename}: {error.strerror}" if named else str(error))
     except (ValueError, ArithmeticError) as error:
         return _fail(args, str(error))
+    except (MemoryError, RuntimeError) as error:  # torch's: out of memory, a singular matrix, ...
+        return _fail(args, str(error).partition("\n")[0] or "out of memory")
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -60,15 +66,26 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     args, rest = parser.parse_known_args(argv)
     # argparse takes paths up to the first option only; those behind it come back as unknown.
     if args.command == "enhance" and not any(text.startswith("-") for text in rest):
-        args.paths += map(Path, rest)
+        args.paths += map(_path, rest)
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return args
 
 
 def _fail(args: argparse.Namespace, message: str, code: int = 1) -> int:
-    print(f"llflow {args.command}: {' '.join(message.splitlines())}", file=sys.stderr)
+    print(f"llflow {args.command}: {_shown(message)}", file=sys.stderr)
     return code
+
+
+def _shown(text: object) -> str:
+    """`text` in one line, without what a terminal would obey: names of files are anybody's."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty text")
+    return Path(text)
 
 
 def _at_least(lowest: int) -> Callable[[str], int]:
@@ -130,7 +147,7 @@ def _add_enhance(commands) -> None:
     parser.add_argument(
         "paths",
         nargs="+",
-        type=Path,
+        type=_path,
         metavar="PATH",
         help="pictures or folders to read; of two or more paths the last is OUT, the picture to "
         "write, or a folder for several results",
@@ -218,11 +235,11 @@ def _enhance(args: argparse.Namespace) -> int:
             skipped += 1
         else:
             done.append(outcome)
-    where = f" -> {done[0].job.target}" if len(done) == 1 else ""
+    where = f" -> {_shown(done[0].job.target)}" if len(done) == 1 else ""
     left = f", {skipped} skipped" if skipped else ""
     print(f"{len(done)} enhanced{left}, {len(failed)} failed{where}")
     for outcome in failed:
-        print(f"llflow enhance: {outcome.job.source}: {outcome.problem}", file=sys.stderr)
+        _fail(args, f"{outcome.job.source}: {outcome.problem}")
     return 1 if failed else 0
 
 
@@ -238,8 +255,8 @@ def _add_convert(commands) -> None:
         "executed. The authors' weights have their own licence (CC BY-NC-SA 4.0).",
         epilog="example:\n  llflow convert LOL_smallNet.pth small.safetensors\n",
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("checkpoint", type=_path, metavar="CHECKPOINT")
+    parser.add_argument("out", type=_path, metavar="OUT")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
     parser.set_defaults(run=_convert)
 
@@ -271,7 +288,7 @@ def _add_evaluate(commands) -> None:
         "input itself and of its histogram equalisation, averaged over pairs in low/ and high/.",
         epilog="example:\n  llflow evaluate --data LOL/our485 --split tiny\n",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--data", type=_path, required=True, metavar="DIR")
     parser.add_argument("--weights", nargs="+", default=["tiny"], metavar="W")
     parser.add_argument(
         "--split",
@@ -294,8 +311,9 @@ def _evaluate(args: argparse.Namespace) -> int:
         pairs = data.named(pairs, _read_split(args.split)["validation"])
     device = _device(args.device)
     models = {name: checkpoint.load(name).to(device) for name in args.weights}
+    scores = evaluate(models, pairs, temperature=temperature, samples=args.samples)
     print(f"| {len(pairs)} pictures | PSNR (dB) | SSIM |\n|---|---|---|")
-    for score in evaluate(models, pairs, temperature=temperature, samples=args.samples):
+    for score in scores:
         print(f"| {score.name} | {score.psnr:.2f} | {score.ssim:.4f} |")
     return 0
 
@@ -320,8 +338,8 @@ def _add_train(commands) -> None:
         epilog="examples:\n  llflow train --data LOL/our485 --out runs/tiny --steps 10000\n"
         "  llflow train --data MYPAIRS --weights tiny --steps 200 --out runs/mine\n",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
+    parser.add_argument("--data", type=_path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=_path, required=True, metavar="RUN", help="the run's folder")
     parser.add_argument(
         "--weights",
         metavar="W",
@@ -331,7 +349,7 @@ def _add_train(commands) -> None:
     parts = parser.add_mutually_exclusive_group()
     parts.add_argument(
         "--scenes",
-        type=Path,
+        type=_path,
         metavar="JSON",
         help='pictures of one scene, which are never split: {"clusters": [["1", "2"], ...]}',
     )

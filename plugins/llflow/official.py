@@ -44,13 +44,21 @@ def read(path: Path) -> dict[str, Tensor]:
         raise NotOfficial(f"{path}: refused, it holds more than tensors or is damaged") from error
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise NotOfficial(f"{path}: expected a dictionary of tensors, got {type(state).__name__}")
+    if not all(_is_plain(tensor) for tensor in state.values()):
+        raise NotOfficial(f"{path}: expected dense floating-point tensors, got another kind")
     if any(tensor.nbytes > len(content) for tensor in state.values()):
         raise NotOfficial(f"{path}: a tensor claims to be larger than the file")
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
+def _is_plain(tensor: Tensor) -> bool:
+    dense = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    return dense and tensor.is_floating_point() and not tensor.is_quantized
+
+
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    line = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {line}" if isinstance(error, KeyError) else line
 
 
 def infer_config(state: Mapping[str, Tensor]) -> Config:

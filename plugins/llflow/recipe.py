@@ -27,7 +27,7 @@ class Recipe:
     batch: int = _setting(16, "samples per step")
     crop: int = _setting(160, "side of a sample in pixels, a multiple of 8")
     learning_rate: float = _setting(5e-4, "Adam's, after the warm-up")
-    warmup: int = _setting(500, "steps in which the learning rate rises from 0")
+    warmup: int = _setting(500, "steps in which the learning rate rises, at most a tenth of all")
     reference_prior: float = _setting(0.2, "p, how often the prior is the reference's color map")
     synthetic_share: float = _setting(0.0, "of samples with a dark picture made from the bright")
     average: float = _setting(0.999, "decay of the moving average of the weights")
@@ -44,13 +44,14 @@ class Recipe:
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe: expected {name} > 0, got {getattr(self, name)}")
         for name in ("warmup", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"recipe: expected {name} >= 0, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < 2**63:
+                raise ValueError(f"recipe: expected 0 <= {name} < 2^63, got {getattr(self, name)}")
         for name in ("reference_prior", "synthetic_share", "average", "held_out"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"recipe: expected 0 <= {name} < 1, got {getattr(self, name)}")
 
     def learning_rate_at(self, step: int) -> float:
         halvings = sum(step >= share * self.steps for share in (0.5, 0.75, 0.9, 0.95))
-        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        warmup = min(self.warmup, self.steps // 10)
+        warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
         return self.learning_rate * warm * 0.5**halvings

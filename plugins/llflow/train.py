@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from llflow import checkpoint, data
@@ -26,6 +26,7 @@ from llflow.recipe import Recipe
 log = logging.getLogger(__name__)
 
 GIVE_UP_AFTER = 20  # consecutive steps that aren't finite
+SAVE_AFTER = 300  # seconds, where `save_every` steps take longer
 
 
 class Diverged(ArithmeticError):
@@ -54,7 +55,8 @@ def train(
         training: the pairs to learn from.
         validation: pairs of other scenes, see `data.hold_out`.
         out: the run's folder.
-        start_from: a trained model of the recipe's size to go on with, in place of random weights.
+        start_from: a trained model of the recipe's size to go on with, in place of random weights;
+            best.safetensors is it until training finds better.
         device: where to compute. A run is repeatable on one device with one number of threads.
         validate_every: steps between validations.
         validation_pictures: how many of the held-out pictures each of them scores, evenly spread.
@@ -66,28 +68,28 @@ def train(
     Raises:
         Diverged: many steps in a row weren't finite; last.pt is from before.
         DataError: there are no pairs for training or for validation.
-        ValueError: `out` holds a run of another recipe or other pictures, or `start_from` is of
-            another size than the recipe.
+        ValueError: `out` holds a run of another recipe or other pictures, or only its results, or
+            `start_from` is of another size than the recipe.
     """
     config = SIZES[recipe.size]
     if start_from is not None and start_from.config != config:
-        raise ValueError(
-            f"expected weights of the size {recipe.size}, {config}, got {start_from.config}"
-        )
+        raise ValueError(f"the weights to go on with are of another size than {recipe.size}")
     if not training or not validation:
         raise data.DataError("too few scenes: none left for training or for validation")
-    out.mkdir(parents=True, exist_ok=True)
     state = _read_state(out, recipe, device) if (out / "last.pt").exists() else None
     split = {"training": [p.name for p in training], "validation": [p.name for p in validation]}
     if state and data.read_split(out / "split.json") != split:
         raise ValueError(f"{out}: that run has other pictures or scenes; choose another folder")
+    if not state and (out / "best.safetensors").exists():
+        raise ValueError(f"{out}: has weights but no last.pt to go on from; choose another folder")
+    crops = _crops(recipe, training)
+    out.mkdir(parents=True, exist_ok=True)
     _write_text(out / "split.json", json.dumps(split, indent=1))
     watched = validation[:: max(1, len(validation) // validation_pictures)]
 
     torch.manual_seed(recipe.seed)
     model = LLFlow(config).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
-    crops = _crops(recipe, training)
     if state is None:
         start, best = 0, -math.inf
         if start_from is not None:
@@ -101,10 +103,14 @@ def train(
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
-        _forget_after(out / "log.jsonl", start)
         log.info("going on at step %d", start)
+    _forget_after(out / "log.jsonl", start)
+    if start_from is not None and state is None:
+        best = validation_psnr(model, watched)
+        _append(out / "log.jsonl", {"step": 0, "psnr": best})
+        checkpoint.save(model, out / "best.safetensors")
 
-    began = time.monotonic()
+    began = saved = time.monotonic()
     failures = 0
     bar = tqdm(range(start, recipe.steps), initial=start, total=recipe.steps, unit="step")
     for step in bar:
@@ -138,7 +144,9 @@ def train(
             if psnr > best:
                 best = psnr
                 checkpoint.save(_average_of(averaged), out / "best.safetensors")
-        if done % save_every == 0 or done == recipe.steps:
+        overdue = time.monotonic() - saved > SAVE_AFTER
+        if overdue or done % save_every == 0 or done == recipe.steps:
+            saved = time.monotonic()
             _save(out / "last.pt", recipe, model, averaged, optimizer, done, best)
     return best
 
@@ -166,7 +174,13 @@ def _selector(recipe: Recipe, step: int) -> np.ndarray:
 
 
 def _averaged(model: LLFlow, recipe: Recipe) -> AveragedModel:
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
+    """The moving average of the weights; of a short run, whose weights are few, the plain mean."""
+
+    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        decay = min(recipe.average, int(count) / (int(count) + 1))
+        return decay * averaged + (1 - decay) * current
+
+    return AveragedModel(model, avg_fn=average)
 
 
 def _average_of(averaged: AveragedModel) -> LLFlow:
@@ -221,6 +235,7 @@ def _forget_after(path: Path, step: int) -> None:
     _write_text(path, "".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
-def _append(path: Path, record: dict[str, float | int | Tensor]) -> None:
+def _append(path: Path, record: dict[str, float | int]) -> None:
     with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+        finite = {k: v if math.isfinite(v) else None for k, v in record.items()}
+        file.write(json.dumps(finite) + "\n")

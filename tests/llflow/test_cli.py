@@ -1,5 +1,6 @@
 """The command line: what users type, also by mistake, and what they get."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -451,3 +452,37 @@ def test_help_of_the_installed_programs(program):
     assert result.returncode == 0
     assert result.stderr == ""
     assert result.stdout.startswith("usage: llflow")
+
+
+# --- what comes from outside -----------------------------------------------------------------
+
+
+def test_names_can_neither_forge_lines_nor_command_the_terminal(llflow, weights, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a\nllflow enhance: forged.png").write_text("no picture")
+    (folder / "\x1b[31mred.png").write_text("no picture")
+    code, _, err = llflow("enhance", folder, tmp_path / "out", "--weights", weights)
+    assert code == 1
+    assert r"a\nllflow enhance: forged.png" in err
+    assert "\x1b[31mred" not in err
+
+
+@pytest.mark.parametrize("arguments", [["enhance", ""], ["enhance", "a.png", ""]])
+def test_an_empty_path_is_refused(llflow, arguments):
+    code, _, err = llflow(*arguments)
+    assert code == 2
+    assert "expected a path, got an empty text" in err
+
+
+def test_singular_weights_are_one_line(llflow, nano, tmp_path):
+    singular = copy.deepcopy(nano)
+    with torch.no_grad():
+        for parameter in singular.parameters():
+            parameter.zero_()
+    checkpoint.save(singular, tmp_path / "zero.safetensors")
+    source, target = picture(tmp_path / "a.png"), tmp_path / "b.png"
+    code, _, err = llflow("enhance", source, target, "--weights", tmp_path / "zero.safetensors")
+    assert code == 1
+    assert "singular" in err
+    assert not target.exists()

@@ -221,6 +221,22 @@ def test_other_contents_are_refused(tmp_path, content):
         official.read(tmp_path / "other.pth")
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(2, 2).to_sparse(),
+        torch.zeros(2, dtype=torch.complex64),
+        torch.zeros(2, dtype=torch.int64),
+        torch.zeros(2, device="meta"),
+    ],
+    ids=["sparse", "complex", "integer", "meta"],
+)
+def test_other_kinds_of_tensors_are_refused(weights, tmp_path, tensor):
+    torch.save(weights | {"RRDB.conv_last.bias": tensor}, tmp_path / "odd.pth")
+    with pytest.raises(official.NotOfficial, match=r"odd\.pth"):
+        official.read(tmp_path / "odd.pth")
+
+
 def test_wrong_tensors_are_named(weights):
     some = "flowUpsamplerNet.layers.3.affine.fAffine.4.logs"
     with pytest.raises(official.NotOfficial, match=some):

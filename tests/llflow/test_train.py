@@ -133,8 +133,9 @@ def test_going_on_with_trained_weights(run, tmp_path, nano):
     after = checkpoint.load(tmp_path / "second" / "best.safetensors")
     for name, parameter in trained.named_parameters():
         torch.testing.assert_close(after.get_parameter(name), parameter)
+    assert records(tmp_path / "second")[0]["step"] == 0  # the weights' own score, to be beaten
     other = LLFlow(replace(nano.config, steps=2))
-    with pytest.raises(ValueError, match="expected weights of the size tiny"):
+    with pytest.raises(ValueError, match="of another size than tiny"):
         run("third", start_from=other)
 
 
