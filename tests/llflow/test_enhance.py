@@ -6,22 +6,13 @@ import pytest
 import torch
 
 from flowkit import ConvNet
-from llflow import Config, LLFlow, draw, enhance, preprocess, retinex
+from llflow import LLFlow, draw, enhance, preprocess, retinex
 from llflow.enhance import NotFinite
 
-NANO = Config(features=8, growth=4, blocks=2, taps=(1,), steps=1, hidden=8, scale_floor=0.1)
 
-
-@pytest.fixture(scope="module")
-def model():
-    """Random, but so that results depend on the condition and stay within bounds."""
-    torch.manual_seed(0)
-    model = LLFlow(NANO)
-    model.initialize(torch.rand(2, 3, 32, 32), torch.rand(2, 6, 32, 32))
-    for parameter in model.flow.parameters():
-        if parameter.dim() == 4 and not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.02)
-    return model.eval()
+@pytest.fixture
+def model(nano):
+    return nano
 
 
 @pytest.fixture
@@ -133,7 +124,7 @@ def test_samples_share_the_work_on_the_condition(model, image):
             Counted.calls += 1
             return super().forward(x)
 
-    counted = LLFlow(NANO)
+    counted = LLFlow(model.config)
     counted.load_state_dict(model.state_dict())
     encodings = []
     counted.encoder.register_forward_hook(lambda *_: encodings.append(1))
@@ -141,7 +132,7 @@ def test_samples_share_the_work_on_the_condition(model, image):
         if type(module) is ConvNet:
             module.__class__ = Counted
     draw(counted, image, samples=5)
-    injectors, couplings = 3 * NANO.steps, 3 * NANO.steps
+    injectors, couplings = 3 * model.config.steps, 3 * model.config.steps
     assert len(encodings) == 1
     assert Counted.calls == injectors + 5 * couplings
 
@@ -154,8 +145,8 @@ def test_histogram_is_of_the_picture_without_padding(model, monkeypatch):
     assert sizes == [(9, 11)]
 
 
-def test_overflow_is_an_error_not_a_picture(image):
-    broken = LLFlow(NANO).eval()
+def test_overflow_is_an_error_not_a_picture(model, image):
+    broken = LLFlow(model.config).eval()
     with torch.no_grad():
         broken.get_parameter("flow.bijection.layers.2.layers.1.layers.0.log_scale").fill_(-200)
     with pytest.raises(NotFinite, match="isn't finite"):
@@ -188,3 +179,13 @@ def test_arguments_out_of_range(model, image, arguments, message):
 def test_wrong_images(model, image):
     with pytest.raises(ValueError, match="floating-point image"):
         enhance(model, image)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_gpu_makes_the_same_picture(model, image):
+    on_gpu = copy.deepcopy(model).cuda()
+    for temperature in (0.0, 0.7):
+        expected = enhance(model, image, temperature=temperature)
+        result = enhance(on_gpu, image, temperature=temperature)
+        # cuDNN's convolutions may round inputs to TF32, 10 bits
+        torch.testing.assert_close(result, expected, rtol=0, atol=1e-2)
