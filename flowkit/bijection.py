@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +80,7 @@ class Bijection(nn.Module):
     def fold(self) -> Bijection:
         """The same map as a frozen copy, cheap for inference: nothing in it needs a gradient, and
         training the original on doesn't move it."""
-        return copy.deepcopy(self).eval().requires_grad_(False)
+        return frozen(self)
 
     @classmethod
     def examples(cls) -> list[Example]:
@@ -101,6 +101,14 @@ class Bijection(nn.Module):
                 f"got one prepared by another ({type(cond.owner).__name__})"
             )
         return cond.value
+
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def frozen(module: Module) -> Module:
+    """A copy for inference: in evaluation mode, and nothing in it needs a gradient."""
+    return copy.deepcopy(module).eval().requires_grad_(False)
 
 
 def logdet_dtype(x: Tensor) -> torch.dtype:

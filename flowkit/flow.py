@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, TransformedDistribution
 
-from flowkit.bijection import Bijection, Cond
+from flowkit.bijection import Bijection, Cond, frozen
 from flowkit.transform import BijectionTransform
 
 
@@ -129,7 +128,5 @@ class Flow(nn.Module):
 
     def fold(self) -> Flow:
         """The same density as a frozen copy, cheap for inference, see `Bijection.fold`."""
-        base = self.base
-        if isinstance(base, nn.Module):
-            base = copy.deepcopy(base).eval().requires_grad_(False)
+        base = frozen(self.base) if isinstance(self.base, nn.Module) else self.base
         return Flow(self.bijection.fold(), base)

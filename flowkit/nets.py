@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from flowkit.bijection import frozen
 from flowkit.statistics import channel_mean_std
 
 
@@ -114,4 +113,4 @@ def fold_net(net: nn.Module) -> nn.Module:
     fold = getattr(net, "fold", None)
     folded = fold() if callable(fold) else net
     assert isinstance(folded, nn.Module)
-    return copy.deepcopy(folded).eval().requires_grad_(False)
+    return frozen(folded)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Self
 
 from torch import Tensor, nn
 
-from flowkit.bijection import Bijection, Cond, Example, require_image
+from flowkit.bijection import Bijection, Cond, Example, frozen, require_image
 from flowkit.cond import beside, require_cond
 from flowkit.nets import ConvNet, fold_net
 from flowkit.ops import ExpScale, SigmoidScale, affine_coupling, affine_coupling_inverse
@@ -79,14 +80,10 @@ class AffineCoupling(Bijection):
         params = self.net(net_input.to(next(self.net.parameters(), x).dtype))
         return require_params(self, params, self.channels - self.kept, like=x)
 
-    def fold(self) -> AffineCoupling:
-        net = fold_net(self.net)
-        return AffineCoupling(
-            self.channels,
-            lambda c_in, c_out: net,
-            cond_channels=self.cond_channels,
-            scale=self.scale,
-        )
+    def fold(self) -> Self:
+        folded = frozen(self)
+        folded.net = fold_net(self.net)
+        return folded
 
     @classmethod
     def examples(cls) -> list[Example]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Self
 
 from torch import Tensor
 
-from flowkit.bijection import Bijection, Cond, Example, Prepared, require_image
+from flowkit.bijection import Bijection, Cond, Example, Prepared, frozen, require_image
 from flowkit.cond import require_cond
 from flowkit.layers.affine_coupling import Net, require_params
 from flowkit.nets import ConvNet, fold_net
@@ -70,14 +71,10 @@ class AffineInjector(Bijection):
         parameter = next(self.net.parameters(), cond)
         return self.net(cond.to(parameter.dtype))
 
-    def fold(self) -> AffineInjector:
-        net = fold_net(self.net)
-        return AffineInjector(
-            self.channels,
-            lambda c_in, c_out: net,
-            cond_channels=self.cond_channels,
-            scale=self.scale,
-        )
+    def fold(self) -> Self:
+        folded = frozen(self)
+        folded.net = fold_net(self.net)
+        return folded
 
     @classmethod
     def examples(cls) -> list[Example]:

@@ -119,6 +119,12 @@ def _parser() -> Parser:
     return parser
 
 
+def _add_device(parser: Parser) -> None:
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default auto)"
+    )
+
+
 def _device(name: str):
     import torch
 
@@ -165,7 +171,7 @@ def _add_enhance(commands) -> None:
         metavar="W",
         help="shipped weights by name, or a .safetensors file (default tiny)",
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    _add_device(parser)
     parser.add_argument(
         "--max-pixels",
         type=_at_least(1),
@@ -297,7 +303,7 @@ def _add_evaluate(commands) -> None:
         "weights for theirs",
     )
     _add_sampling(parser)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    _add_device(parser)
     parser.set_defaults(run=_evaluate)
 
 
@@ -358,7 +364,7 @@ def _add_train(commands) -> None:
         metavar="SPLIT",
         help="hold out what another run did: its split.json, or the name of shipped weights",
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    _add_device(parser)
     parser.add_argument(
         "--validate-every",
         type=_at_least(1),

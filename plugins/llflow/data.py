@@ -179,9 +179,9 @@ def _pair(name: str, dark: Tensor, bright: Tensor) -> Pair:
 def darken(bright: Tensor, rng: np.random.Generator) -> Tensor:
     """A dark picture of the same scene, as a short exposure would have taken it.
 
-    In linear light (gamma 2.2) the picture is dimmed by 2^-u stops with u uniform in [0, 5], gets
-    Gaussian noise of variance a·signal + b² (photon and read noise, a and b log-uniform up to 0.002
-    and 0.003), and is rounded to 8 bits.
+    In linear light (gamma 2.2) the picture is dimmed by u stops, u uniform in [0, 5], gets Gaussian
+    noise of variance a·signal + b² (photon and read noise; a log-uniform in [1e-5, 0.002], b in
+    [1e-5, 0.003]), and is rounded to 8 bits.
 
     Args:
         bright: (3, H, W) in [0, 1].

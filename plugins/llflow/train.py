@@ -10,11 +10,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from llflow import checkpoint, data
@@ -90,13 +91,19 @@ def train(
     torch.manual_seed(recipe.seed)
     model = LLFlow(config).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
+    _forget_after(out / "log.jsonl", state["step"] if state else 0)
     if state is None:
         start, best = 0, -math.inf
         if start_from is not None:
             model.load_state_dict(start_from.state_dict())
+            best = validation_psnr(model, watched)
+            _append(out / "log.jsonl", {"step": 0, "psnr": best})
         else:
             model.initialize(*(part.to(device) for part in crops[0]))
         averaged = _averaged(model, recipe)
+        _save(out / "last.pt", recipe, model, averaged, optimizer, start, best)
+        if start_from is not None:
+            checkpoint.save(model, out / "best.safetensors")
     else:
         start, best = state["step"], state["best"]
         averaged = _averaged(model, recipe)
@@ -104,11 +111,6 @@ def train(
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
         log.info("going on at step %d", start)
-    _forget_after(out / "log.jsonl", start)
-    if start_from is not None and state is None:
-        best = validation_psnr(model, watched)
-        _append(out / "log.jsonl", {"step": 0, "psnr": best})
-        checkpoint.save(model, out / "best.safetensors")
 
     began = saved = time.monotonic()
     failures = 0
@@ -176,11 +178,11 @@ def _selector(recipe: Recipe, step: int) -> np.ndarray:
 def _averaged(model: LLFlow, recipe: Recipe) -> AveragedModel:
     """The moving average of the weights; of a short run, whose weights are few, the plain mean."""
 
-    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+    def average(averaged: Any, current: Any, count: Tensor | int) -> None:
         decay = min(recipe.average, int(count) / (int(count) + 1))
-        return decay * averaged + (1 - decay) * current
+        get_ema_multi_avg_fn(decay)(averaged, current, count)
 
-    return AveragedModel(model, avg_fn=average)
+    return AveragedModel(model, multi_avg_fn=average)
 
 
 def _average_of(averaged: AveragedModel) -> LLFlow:

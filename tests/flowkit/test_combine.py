@@ -255,3 +255,11 @@ def test_inverse_of_an_ill_conditioned_matrix():
     columns = layer.inverse(y)[0][:, :, 0, 0].T
     # Each entry is the float64 inverse rounded to float32, nothing more.
     torch.testing.assert_close(columns.double(), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [AffineCoupling, AffineInjector])
+def test_fold_keeps_the_class(layer):
+    class Own(layer):
+        pass
+
+    assert type(Own(4, ConvNet, cond_channels=2).fold()) is Own

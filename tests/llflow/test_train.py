@@ -302,3 +302,17 @@ def test_the_learning_rate_rises_then_halves():
     expected = [0.08, 0.4, 0.8, 0.8, 0.4, 0.4, 0.2, 0.1, 0.05, 0.05]
     assert rates == pytest.approx(expected)
     assert Recipe(warmup=0).learning_rate_at(0) == Recipe().learning_rate
+
+
+@pytest.mark.parametrize("with_weights", [False, True])
+def test_interrupted_before_the_first_step_it_goes_on(
+    run, tmp_path, nano, monkeypatch, with_weights
+):
+    options = {"start_from": nano} if with_weights else {}
+    run("whole", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr("llflow.train._selector", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run("parts", **options)
+    run("parts", **options)
+    assert same(state(tmp_path / "whole"), state(tmp_path / "parts"))
