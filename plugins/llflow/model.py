@@ -144,6 +144,7 @@ class LLFlow(nn.Module):
         bright: Tensor,
         low: Tensor,
         from_reference: Tensor | bool = False,
+        cond: dict[str, Tensor] | None = None,
     ) -> Tensor:
         """Negative log-likelihood in bits per pixel (not per channel), (B,).
 
@@ -155,13 +156,14 @@ class LLFlow(nn.Module):
             from_reference: which samples centre the prior on the reference's own color map instead
                 of the encoder's, a bool or bools (B,): the random selector r(a, b) of eq. 9, drawn
                 true with probability p.
+            cond: `condition(low)`, where it has been computed already.
 
         Raises:
             ValueError: the shapes don't belong together, or `from_reference` isn't as above.
 
         Wang et al., AAAI 2022, eq. 7-9.
         """
-        cond = self.condition(low)
+        cond = self.condition(low) if cond is None else cond
         expected = (low.shape[0], 3, *low.shape[2:])
         if bright.shape != expected:
             raise ValueError(
@@ -184,9 +186,13 @@ class LLFlow(nn.Module):
         log_prob = self.flow.log_prob(bright, cond | {"color_map": center})
         return -log_prob / (math.log(2) * bright.shape[2] * bright.shape[3])
 
-    def forward(self, bright: Tensor, low: Tensor, from_reference: Tensor | bool = False) -> Tensor:
-        """`nll`, as the call that DistributedDataParallel wraps."""
-        return self.nll(bright, low, from_reference)
+    def typical(self, cond: dict[str, Tensor]) -> Tensor:
+        """The bright picture (B, 3, H, W) of the prior's mean, unclipped, with its gradient.
+
+        Args:
+            cond: from `condition`.
+        """
+        return self.flow.bijection.inverse(self.flow.base(cond).mean, cond)[0]
 
     @torch.no_grad()
     def initialize(self, bright: Tensor, low: Tensor) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from llflow import checkpoint, cli, data, images, official
 from llflow.enhance import enhance
 from llflow.model import SIZES
-from llflow.train import Diverged
+from llflow.training.train import Diverged
 
 
 @pytest.fixture
@@ -425,7 +425,7 @@ def test_a_failed_run_is_one_line(llflow, monkeypatch, pairs_folder, tmp_path, e
     def fail(*args, **options):
         raise error
 
-    monkeypatch.setattr("llflow.train.train", fail)
+    monkeypatch.setattr("llflow.training.train.train", fail)
     code, out, err = llflow("train", "--data", pairs_folder, "--out", tmp_path / "run")
     assert (code, out, err) == (1, "", f"llflow train: {error}")
 

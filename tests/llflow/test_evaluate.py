@@ -11,7 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from llflow import data, images
 from llflow.enhance import NotFinite, enhance
-from llflow.evaluate import evaluate, psnr, ssim, validation_psnr
+from llflow.evaluation.evaluate import evaluate, psnr, ssim, validation_psnr
 
 
 def pictures(height, width, error, seed):
@@ -91,7 +91,7 @@ def test_validation_of_a_model_that_overflows(nano, pairs_folder, monkeypatch):
     def overflow(*args, **options):
         raise NotFinite("overflow")
 
-    monkeypatch.setattr("llflow.evaluate.enhance", overflow)
+    monkeypatch.setattr("llflow.evaluation.evaluate.enhance", overflow)
     assert validation_psnr(nano, data.find_pairs(pairs_folder)) == -math.inf
 
 

@@ -9,8 +9,8 @@ import torch
 
 from llflow import LLFlow, checkpoint, data
 from llflow.model import SIZES
-from llflow.recipe import Recipe
-from llflow.train import GIVE_UP_AFTER, Diverged, train
+from llflow.training.recipe import Recipe
+from llflow.training.train import GIVE_UP_AFTER, Diverged, train
 
 SHORT = {"steps": 8, "batch": 2, "crop": 16, "warmup": 2, "held_out": 0.34, "seed": 3}
 
@@ -116,7 +116,7 @@ def test_interrupted_and_started_again_it_ends_the_same(
 def test_records_of_steps_taken_again_are_dropped(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt_at(patch, 7)  # validated at 4, saved at 3 and 6
-        patch.setattr("llflow.train._save", lambda *_: None)
+        patch.setattr("llflow.training.train._save", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
             run()
     torch.manual_seed(0)
@@ -202,7 +202,7 @@ def test_a_damaged_state_is_named(run, tmp_path, content):
 
 def test_held_out_pictures_are_not_trained_on(run, monkeypatch, tmp_path):
     trained, watched = [], []
-    read, score = data.read_pairs, "llflow.train.validation_psnr"
+    read, score = data.read_pairs, "llflow.training.train.validation_psnr"
     monkeypatch.setattr(
         data, "read_pairs", lambda files, what: trained.extend(files) or read(files, what)
     )
@@ -222,18 +222,18 @@ def test_both_sides_need_scenes(run, held_out):
 
 def spoil(monkeypatch, spoiled, how):
     """Make the loss, or only its gradient, not finite at the steps that `spoiled` says."""
-    forward, steps = LLFlow.forward, []
+    nll, steps = LLFlow.nll, []
 
-    def forward_or_spoil(self, *args):
+    def nll_or_spoil(self, *args):
         steps.append(len(steps))
-        nll = forward(self, *args)
+        value = nll(self, *args)
         if not spoiled(steps[-1]):
-            return nll
+            return value
         if how == "loss":
-            return nll * math.nan
-        return nll + (nll - nll.detach()).abs().sqrt()  # 0, with an infinite slope
+            return value * math.nan
+        return value + (value - value.detach()).abs().sqrt()  # 0, with an infinite slope
 
-    monkeypatch.setattr(LLFlow, "forward", forward_or_spoil)
+    monkeypatch.setattr(LLFlow, "nll", nll_or_spoil)
 
 
 @pytest.mark.parametrize("how", ["loss", "gradient"])
@@ -253,7 +253,7 @@ def test_steps_that_are_not_finite_are_skipped(run, tmp_path, monkeypatch, how):
 
 def test_giving_up_after_too_many_in_a_row(run, tmp_path, monkeypatch):
     assert GIVE_UP_AFTER == 20
-    monkeypatch.setattr("llflow.train.GIVE_UP_AFTER", 5)
+    monkeypatch.setattr("llflow.training.train.GIVE_UP_AFTER", 5)
     spoil(monkeypatch, lambda step: step not in (1, 5), "loss")  # 1, 3 and then 5 in a row
     with pytest.raises(Diverged, match="5 steps in a row weren't finite, up to step 10"):
         run(steps=50, validate_every=1000)
@@ -262,7 +262,7 @@ def test_giving_up_after_too_many_in_a_row(run, tmp_path, monkeypatch):
 
 
 def test_an_overflow_in_validation_does_not_end_the_run(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("llflow.train.validation_psnr", lambda *_: -math.inf)
+    monkeypatch.setattr("llflow.training.train.validation_psnr", lambda *_: -math.inf)
     assert run(steps=4) == -math.inf
     assert state(tmp_path / "run")["step"] == 4
 
@@ -311,7 +311,9 @@ def test_interrupted_before_the_first_step_it_goes_on(
     options = {"start_from": nano} if with_weights else {}
     run("whole", **options)
     with monkeypatch.context() as patch:
-        patch.setattr("llflow.train._selector", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            "llflow.training.train._selector", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             run("parts", **options)
     run("parts", **options)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llflow.model import SIZES
+from llflow.training.objective import LOSSES
 
 
 def _setting(default: Any, help: str) -> Any:
@@ -28,6 +29,8 @@ class Recipe:
     crop: int = _setting(160, "side of a sample in pixels, a multiple of 8")
     learning_rate: float = _setting(5e-4, "Adam's, after the warm-up")
     warmup: int = _setting(500, "steps in which the learning rate rises, at most a tenth of all")
+    loss: str = _setting("nll", "nll, l1 (of the picture at the prior's mean) or nll+l1")
+    l1_weight: float = _setting(30.0, "λ, bits per pixel for an l1 error of 1")
     reference_prior: float = _setting(0.2, "p, how often the prior is the reference's color map")
     synthetic_share: float = _setting(0.0, "of samples with a dark picture made from the bright")
     average: float = _setting(0.999, "decay of the moving average of the weights")
@@ -40,7 +43,9 @@ class Recipe:
             raise ValueError(f"recipe: expected size among {sorted(SIZES)}, got {self.size!r}")
         if self.crop < 8 or self.crop % 8:
             raise ValueError(f"recipe: expected crop to be a multiple of 8, got {self.crop}")
-        for name in ("steps", "batch", "learning_rate", "clip"):
+        if self.loss not in LOSSES:
+            raise ValueError(f"recipe: expected loss among {', '.join(LOSSES)}, got {self.loss!r}")
+        for name in ("l1_weight", "steps", "batch", "learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe: expected {name} > 0, got {getattr(self, name)}")
         for name in ("warmup", "seed"):

@@ -19,10 +19,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from llflow import checkpoint, data
-from llflow.evaluate import validation_psnr
+from llflow.evaluation.evaluate import validation_psnr
 from llflow.files import write_atomically
 from llflow.model import SIZES, LLFlow
-from llflow.recipe import Recipe
+from llflow.training.objective import Objective
+from llflow.training.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         log.info("going on at step %d", start)
 
+    objective = Objective(model, recipe.loss, recipe.l1_weight)
     began = saved = time.monotonic()
     failures = 0
     bar = tqdm(range(start, recipe.steps), initial=start, total=recipe.steps, unit="step")
@@ -120,7 +122,8 @@ def train(
         selector = torch.from_numpy(_selector(recipe, step)).to(device)
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step)
-        loss = model(bright, low, selector).mean()
+        terms = {k: v.mean() for k, v in objective(bright, low, selector).items()}
+        loss = terms["loss"]
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
@@ -135,8 +138,9 @@ def train(
                 raise Diverged(f"{failures} steps in a row weren't finite, up to step {step}")
         done = step + 1
         if done % 20 == 0:
-            record = {"step": done, "nll": loss.item(), "gradient": norm.item()}
-            bar.set_postfix(nll=f"{record['nll']:.3f}")
+            values = {name: term.item() for name, term in terms.items()}
+            record = {"step": done, **values, "gradient": norm.item()}
+            bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
             _append(out / "log.jsonl", record | {"seconds": time.monotonic() - began})
         if done % validate_every == 0 or done == recipe.steps:
             psnr = validation_psnr(_average_of(averaged), watched)

@@ -1,0 +1,1 @@
+"""How close enhanced pictures come to their references."""

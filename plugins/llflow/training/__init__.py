@@ -1,0 +1,1 @@
+"""Training: the recipe, what it minimises, and one readable loop."""
