@@ -15,6 +15,7 @@ from flowkit.layers import (
 )
 from flowkit.nets import ConvNet
 from flowkit.ops import ExpScale, SigmoidScale
+from flowkit.reversible import Drifted, Reversible
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ __all__ = [
     "Chain",
     "Cond",
     "ConvNet",
+    "Drifted",
     "Example",
     "ExpScale",
     "Flow",
@@ -36,6 +38,7 @@ __all__ = [
     "OnChannels",
     "Permute",
     "Prepared",
+    "Reversible",
     "SigmoidScale",
     "Squeeze",
     "broadcast",

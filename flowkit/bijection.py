@@ -77,6 +77,29 @@ class Bijection(nn.Module):
         """
         return cond
 
+    def steps(self, cond: Cond) -> list[tuple[Bijection, Cond]]:
+        """The maps that `forward` applies one after the other, each with its condition."""
+        return [(self, cond)]
+
+    def retrace(
+        self, y: Tensor, cond: Cond = None, *, inverse: bool = False
+    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """From y back to x, and on to y again with a gradient: what `Reversible` does for a step.
+
+        Args:
+            y: what `forward` gave, or `inverse` if `inverse` is true.
+            cond: the condition then.
+
+        Returns:
+            x as leaves of the gradient, which joined along the channels are x; y and logdet again,
+            computed from them. A layer that can share work between the two ways overrides this.
+        """
+        undo, apply = (self.forward, self.inverse) if inverse else (self.inverse, self.forward)
+        with torch.no_grad():
+            x = undo(y, cond)[0].detach()
+        x.requires_grad_()
+        return (x,), *apply(x, cond)
+
     def fold(self) -> Bijection:
         """The same map as a frozen copy, cheap for inference: nothing in it needs a gradient, and
         training the original on doesn't move it."""

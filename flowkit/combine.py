@@ -71,6 +71,10 @@ class Chain(Bijection):
     def prepare(self, cond: Cond) -> Prepared:
         return Prepared(self, [layer.prepare(cond) for layer in self])
 
+    def steps(self, cond: Cond) -> list[tuple[Bijection, Cond]]:
+        layers = zip(self, self._conds(cond), strict=True)
+        return [step for layer, layer_cond in layers for step in layer.steps(layer_cond)]
+
     def fold(self) -> Chain:
         """Every layer folded, and each ActNorm followed by an InvConv1x1 merged into one layer."""
         folded: list[Bijection] = []
@@ -173,6 +177,9 @@ class At(Bijection):
 
     def prepare(self, cond: Cond) -> Prepared:
         return Prepared(self, self.bijection.prepare(self._entry(cond)))
+
+    def steps(self, cond: Cond) -> list[tuple[Bijection, Cond]]:
+        return self.bijection.steps(self._entry(cond))
 
     def fold(self) -> At:
         return At(self.key, self.bijection.fold())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from flowkit.bijection import Bijection, Cond, Example, frozen, require_image
@@ -71,6 +72,20 @@ class AffineCoupling(Bijection):
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         return affine_coupling_inverse(y, self._params(y, cond), self.scale)
+
+    def retrace(
+        self, y: Tensor, cond: Cond = None, *, inverse: bool = False
+    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """The kept half is the same in x and y, so the net runs once for both ways."""
+        undo, apply = affine_coupling, affine_coupling_inverse
+        if not inverse:
+            undo, apply = apply, undo
+        kept = y[:, : self.kept].detach().requires_grad_()
+        params = self._params(torch.cat([kept, y[:, self.kept :].detach()], dim=1), cond)
+        with torch.no_grad():
+            changed = undo(y, params, self.scale)[0][:, self.kept :]
+        changed.requires_grad_()
+        return (kept, changed), *apply(torch.cat([kept, changed], dim=1), params, self.scale)
 
     def _params(self, x: Tensor, cond: Cond) -> Tensor:
         require_image(self, x, self.channels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Self
 
+import torch
 from torch import Tensor
 
 from flowkit.bijection import Bijection, Cond, Example, Prepared, frozen, require_image
@@ -59,6 +60,19 @@ class AffineInjector(Bijection):
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         return affine_coupling_inverse(y, self._params(y, cond), self.scale)
+
+    def retrace(
+        self, y: Tensor, cond: Cond = None, *, inverse: bool = False
+    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """The net sees the condition alone, so it runs once for both ways."""
+        undo, apply = affine_coupling, affine_coupling_inverse
+        if not inverse:
+            undo, apply = apply, undo
+        params = self._params(y, cond)
+        with torch.no_grad():
+            x = undo(y, params, self.scale)[0]
+        x.requires_grad_()
+        return (x,), *apply(x, params, self.scale)
 
     def _params(self, x: Tensor, cond: Cond) -> Tensor:
         require_image(self, x, self.channels)

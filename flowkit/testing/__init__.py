@@ -24,6 +24,7 @@ from flowkit.testing.checks import (
     check_low_precision,
     check_prepare,
     check_pure,
+    check_reversible,
     check_round_trip,
     check_shapes,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "check_low_precision",
     "check_prepare",
     "check_pure",
+    "check_reversible",
     "check_round_trip",
     "check_shapes",
     "parametrize_with_checks",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from flowkit.bijection import Bijection, Cond, Example, logdet_dtype
+from flowkit.reversible import KEEP, Reversible
 from flowkit.testing.discover import examples_of
 from flowkit.testing.draws import Check, over_draws
 from flowkit.testing.randomize import Draw, random_inputs, randomized
@@ -354,6 +355,32 @@ def check_prepare(example: Example, draw: Draw) -> None:
 
 
 @over_draws(max_draws=3)
+def check_reversible(example: Example, draw: Draw) -> None:
+    """Inside `Reversible`, which computes activations again instead of keeping them, value, log-det
+    and every gradient are the same, both ways."""
+    subject = _subject(example, draw)
+    parameters = [p for p in subject.layer.parameters() if p.requires_grad]
+    cond = _each(subject.cond, lambda entry: entry.requires_grad_())
+    for side in subject.sides:
+        inputs = (side.value.requires_grad_(), *_entries(cond).values(), *parameters)
+        results = []
+        for layer in (
+            subject.layer,
+            *(Reversible(subject.layer, keep=k, tolerance=None) for k in KEEP),
+        ):
+            mapped, logdet = getattr(layer, side.name)(side.value, cond)
+            weights = torch.linspace(-1, 1, mapped.numel(), dtype=mapped.dtype)
+            loss = (mapped * weights.view_as(mapped)).sum() + logdet.square().sum()
+            gradients = torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)
+            results.append((mapped, logdet, *gradients))
+        names = ("value", "log-det", *(f"gradient {i}" for i in range(len(inputs))))
+        for keep, got in zip(KEEP, results[1:], strict=True):
+            who = f"{side.who}, Reversible with {keep} kept,"
+            for name, came, expected in zip(names, got, results[0], strict=True):
+                _assert_close(who, name, came, expected, FLOAT64)
+
+
+@over_draws(max_draws=3)
 def check_fold(example: Example, draw: Draw) -> None:
     """`fold()` gives the same map, with and without `prepare`, frozen: it needs no gradient, leaves
     the layer as it was, and stays when the layer changes."""
@@ -414,6 +441,7 @@ def all_checks() -> tuple[Check, ...]:
         check_compiles,
         check_copies,
         check_prepare,
+        check_reversible,
         check_fold,
         check_pure,
     )

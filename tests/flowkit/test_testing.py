@@ -21,6 +21,7 @@ from flowkit.testing import (
     check_low_precision,
     check_prepare,
     check_pure,
+    check_reversible,
     check_round_trip,
     check_shapes,
     parametrize_with_checks,
@@ -311,6 +312,20 @@ class FoldInPlace(Sound):
         return folded
 
 
+class RetraceElsewhere(Sound):
+    """Goes back to another x, so the gradients of a layer before or of itself are taken there."""
+
+    def retrace(self, y, cond=None, *, inverse=False):
+        return super().retrace(1.1 * y, cond, inverse=inverse)
+
+
+class RetraceWithoutCondition(Sound):
+    """Cuts the condition off the graph that the gradients are taken from."""
+
+    def retrace(self, y, cond=None, *, inverse=False):
+        return super().retrace(y, cond.detach(), inverse=inverse)
+
+
 class InputModified(Sound):
     def forward(self, x, cond=None):
         y = x.detach().mul_(self.log_scale.exp()) if not x.requires_grad else x
@@ -392,6 +407,8 @@ DEFECTS = [
     (TiedToOriginal, check_copies, r"forward, after deepcopy: expected the identical value"),
     (PrepareWrong, check_prepare, r"forward, with prepare\(cond\),: expected the same value"),
     (PreparedOnce, check_prepare, r"forward, with prepare\(cond\),: expected the same value"),
+    (RetraceElsewhere, check_reversible, r"nothing kept,: expected gradient \d"),
+    (RetraceWithoutCondition, check_reversible, r"nothing kept,: expected gradient 1"),
     (FoldWrong, check_fold, r"forward, folded,: expected the same value"),
     (FoldStillLearning, check_fold, r"fold: expected parameters that need a gradient \[\], got"),
     (FoldShared, check_fold, r"folded, after the layer changed"),
