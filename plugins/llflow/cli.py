@@ -8,10 +8,10 @@ import os
 import sys
 
 from llflow.batch import PlanError
-from llflow.commands import convert, enhance, evaluate, train
+from llflow.commands import convert, data, enhance, evaluate, train
 from llflow.commands.arguments import Parser, UsageError, fail, path
 
-COMMANDS = (enhance, convert, evaluate, train)
+COMMANDS = (enhance, convert, evaluate, train, data)
 EXAMPLES = """\
 examples:
   llflow enhance dark.jpg bright.jpg
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         named = error.filename is not None and error.strerror is not None
         return fail(args, f"{error.filename}: {error.strerror}" if named else str(error))
-    except (ValueError, ArithmeticError) as error:
+    except (ValueError, ArithmeticError, ModuleNotFoundError) as error:  # the last: an extra's
         return fail(args, str(error))
     except (MemoryError, RuntimeError) as error:  # torch's: out of memory, a singular matrix, ...
         return fail(args, str(error).partition("\n")[0] or "out of memory")

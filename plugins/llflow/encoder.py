@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+COLOR_HEADS = ("half", "full")
 
 
 def _activated(x: Tensor) -> Tensor:
@@ -52,6 +55,15 @@ class ResidualDenseBlocks(nn.Sequential):
         return x + 0.2 * super().forward(x)
 
 
+def _full_color_head(features: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.UpsamplingNearest2d(scale_factor=2),
+        nn.Conv2d(features, features, 3, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(features, 3, 3, padding=1),
+    )
+
+
 class ConditionEncoder(nn.Module):
     """Features (B, 12, H, W) -> conditions and color map; H and W multiples of 8.
 
@@ -61,16 +73,26 @@ class ConditionEncoder(nn.Module):
         blocks: length of the trunk, which runs at half resolution.
         taps: the trunk's blocks whose outputs join every condition.
         color_scale: upper end of the color map's range.
+        color_head: "half" makes the color map at half the resolution by one 1x1 convolution, as
+            the released network does; "full" at full resolution by two 3x3 convolutions.
 
     Gives {"half": (B, D, H/2, W/2), "quarter": (B, D, H/4, W/4), "eighth": (B, D, H/8, W/8),
     "color_map": (B, 3, H, W) in (0, color_scale)} with D = features·(1 + number of taps).
 
     Wang et al., AAAI 2022, "Encoder for Illumination Invariant Color Map", as the released network
     has it: the level at a quarter is activated, the other two are not.
+    With `recompute`, training keeps only the inputs of the trunk's blocks, which run again in the
+    backward pass.
     """
 
     def __init__(
-        self, features: int, growth: int, blocks: int, taps: tuple[int, ...], color_scale: float
+        self,
+        features: int,
+        growth: int,
+        blocks: int,
+        taps: tuple[int, ...],
+        color_scale: float,
+        color_head: str = "half",
     ) -> None:
         super().__init__()
         self.taps = taps
@@ -81,21 +103,26 @@ class ConditionEncoder(nn.Module):
         self.trunk_conv = nn.Conv2d(features, features, 3, padding=1)
         self.down_quarter = nn.Conv2d(features, features, 3, padding=1)
         self.down_eighth = nn.Conv2d(features, features, 3, padding=1)
-        self.color_head = nn.Conv2d(features, 3, 1)
+        self.color_head = (
+            nn.Conv2d(features, 3, 1) if color_head == "half" else _full_color_head(features)
+        )
 
-    def forward(self, features: Tensor) -> dict[str, Tensor]:
+    def forward(self, features: Tensor, *, recompute: bool = False) -> dict[str, Tensor]:
         full = self.conv_second(_activated(self.conv_first(features)))
         head = trunk = F.max_pool2d(full, 2)
         tapped = []
         for index, block in enumerate(self.trunk):
-            trunk = block(trunk)
+            if recompute and torch.is_grad_enabled():
+                trunk = checkpoint(block, trunk, use_reentrant=False)
+            else:
+                trunk = block(trunk)
             if index in self.taps:
                 tapped.append(trunk)
         half = head + self.trunk_conv(trunk)
         quarter = _activated(self.down_quarter(F.avg_pool2d(half, 2)))
         eighth = self.down_eighth(F.avg_pool2d(quarter, 2))
-        # A 1x1 convolution commutes with nearest-neighbour upsampling; this side is four times
-        # cheaper.
+        # A 1x1 convolution commutes with nearest-neighbour upsampling; on this side of it, it is
+        # four times cheaper.
         colors = self.color_head(half)
         # The prior's mean belongs to the latent path: not below float32, also under autocast.
         colors = colors.to(torch.promote_types(colors.dtype, torch.float32))
@@ -105,5 +132,5 @@ class ConditionEncoder(nn.Module):
             "half": torch.cat([half, taps], dim=1),
             "quarter": torch.cat([quarter, taps[..., ::2, ::2]], dim=1),
             "eighth": torch.cat([eighth, taps[..., ::4, ::4]], dim=1),
-            "color_map": F.interpolate(colors, scale_factor=2, mode="nearest"),
+            "color_map": F.interpolate(colors, size=features.shape[2:], mode="nearest"),
         }

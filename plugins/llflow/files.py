@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -13,16 +14,35 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to disk, and rename it into place.
 
     Raises:
-        OSError: the folder or disk refuses; `path` is as it was, and no temporary file stays.
+        OSError: the folder or disk refuses, with `path` as its filename; the file there is as it
+            was, and no temporary one stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with errors_that_name(path):
+            with temporary.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def errors_that_name(path: Path) -> Iterator[None]:
+    """An error of the disk within gets `path` as its filename: most of a write's name no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # an encoder's own, not the disk's
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete the temporary files of a process that was killed while it wrote; none may be alive."""
+    for temporary in folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
+        temporary.unlink(missing_ok=True)

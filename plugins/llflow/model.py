@@ -20,16 +20,19 @@ from flowkit import (
     ConvNet,
     Flow,
     InvConv1x1,
+    Reversible,
     SigmoidScale,
     Squeeze,
     broadcast,
     initialize,
 )
 from llflow import retinex
-from llflow.encoder import ConditionEncoder
+from llflow.encoder import COLOR_HEADS, ConditionEncoder, ResidualDenseBlocks
 from llflow.preprocess import encoder_features
-from llflow.prior import color_map_prior
+from llflow.prior import color_map_prior, standard_prior
 
+KEEP = ("all", "inputs", "nothing")
+PRIORS = ("color_map", "standard")
 LEVELS = {"half": 12, "quarter": 48, "eighth": 192}  # condition and channels of each level
 
 
@@ -46,6 +49,13 @@ class Config:
         hidden: channels inside the conditioner nets.
         scale_floor: smallest factor of an affine layer; an inverse divides by it.
         color_map: "sum" (released network) or "mean" (paper), see `llflow.retinex`.
+        prior: "color_map" centres the latent on it; "standard" is N(0, 1), the paper's "w/o color
+            map".
+        color_head: resolution at which the encoder's color map is made, "half" (released network)
+            or "full".
+
+    With steps = 0 there is no flow, and the color map is the picture: the paper's "only encoder",
+    which l1 can train; its color_head should be "full".
     """
 
     features: int
@@ -56,13 +66,17 @@ class Config:
     hidden: int = 64
     scale_floor: float = 1e-4
     color_map: str = "sum"
+    prior: str = "color_map"
+    color_head: str = "half"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "taps", tuple(self.taps))
-        for name in ("features", "blocks", "growth", "steps", "hidden"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"Config: expected {name} to be a positive integer, got {value!r}")
+        for name in ("features", "blocks", "growth", "hidden", "steps"):
+            value, least = getattr(self, name), int(name != "steps")
+            if not isinstance(value, int) or value < least:
+                raise ValueError(
+                    f"Config: expected {name} to be an integer >= {least}, got {value!r}"
+                )
         if not self.taps or any(tap not in range(self.blocks) for tap in self.taps):
             raise ValueError(
                 f"Config: expected taps among blocks 0 … {self.blocks - 1}, got {self.taps}"
@@ -76,6 +90,11 @@ class Config:
                 f"Config: expected color_map to be one of {sorted(retinex.COLOR_MAPS)}, "
                 f"got {self.color_map!r}"
             )
+        for name, choices in (("prior", PRIORS), ("color_head", COLOR_HEADS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"Config: expected {name} among {choices}, got {getattr(self, name)!r}"
+                )
 
     @property
     def cond_channels(self) -> int:
@@ -103,6 +122,10 @@ SIZES = {"tiny": TINY, "small": SMALL, "large": LARGE}
 class LLFlow(nn.Module):
     """p(bright picture | dark picture), and the bright picture it deems typical.
 
+    `keep` says what training remembers for the backward pass: "all" activations; "inputs" of the
+    flow's steps and the encoder's blocks, which then run again; or "nothing" of the flow, whose
+    steps are inverted, see `flowkit.Reversible`.
+
     `encoder` turns the dark picture into conditions and a color map; `flow` maps bright pictures
     (B, 3, H, W) to latents (B, 192, H/8, W/8) under them, with N(color map, 1) for the latents.
 
@@ -112,15 +135,41 @@ class LLFlow(nn.Module):
     def __init__(self, config: Config = TINY) -> None:
         super().__init__()
         self.config = config
+        self.keep = "all"
         self.encoder = ConditionEncoder(
             config.features,
             config.growth,
             config.blocks,
             config.taps,
             color_scale=3.0 if config.color_map == "mean" else 1.0,
+            color_head=config.color_head,
         )
         levels = [_level(key, channels, config) for key, channels in LEVELS.items()]
-        self.flow = Flow(Chain(*levels), color_map_prior)
+        prior = color_map_prior if config.prior == "color_map" else standard_prior
+        self.flow = Flow(Chain(*levels) if config.steps else Squeeze(8), prior)
+
+    @property
+    def keep(self) -> str:
+        return self._keep
+
+    @keep.setter
+    def keep(self, keep: str) -> None:
+        if keep not in KEEP:
+            raise ValueError(f"LLFlow: expected keep among {', '.join(KEEP)}, got {keep!r}")
+        self._keep = keep
+
+    def _remembering(self) -> Flow:
+        """The flow, with `keep` seen to; it shares the parameters."""
+        if self.keep == "all":
+            return self.flow
+        return Flow(Reversible(self.flow.bijection, keep=self.keep), self.flow.base)
+
+    def compile_networks(self) -> None:
+        """Let `torch.compile` make the encoder's blocks and the conditioner nets faster; the first
+        call is slow. The bijections around them stay as they are, so `keep` applies."""
+        for module in self.modules():
+            if isinstance(module, ResidualDenseBlocks | ConvNet):
+                module.compile()
 
     def condition(self, low: Tensor) -> dict[str, Tensor]:
         """Conditions and color map of dark pictures.
@@ -133,7 +182,8 @@ class LLFlow(nn.Module):
                 "LLFlow: expected the network's input as (B, 6, H, W) with H and W multiples of 8, "
                 f"got {tuple(low.shape)}"
             )
-        return self.encoder(encoder_features(low, self.config.color_map))
+        features = encoder_features(low, self.config.color_map)
+        return self.encoder(features, recompute=self.keep != "all")
 
     def reference_color_map(self, bright: Tensor) -> Tensor:
         """C(x_ref) (B, 3, H, W) in the formula that this model was built for."""
@@ -183,7 +233,7 @@ class LLFlow(nn.Module):
             self.reference_color_map(bright),
             cond["color_map"],
         )
-        log_prob = self.flow.log_prob(bright, cond | {"color_map": center})
+        log_prob = self._remembering().log_prob(bright, cond | {"color_map": center})
         return -log_prob / (math.log(2) * bright.shape[2] * bright.shape[3])
 
     def typical(self, cond: dict[str, Tensor]) -> Tensor:
@@ -192,7 +242,8 @@ class LLFlow(nn.Module):
         Args:
             cond: from `condition`.
         """
-        return self.flow.bijection.inverse(self.flow.base(cond).mean, cond)[0]
+        flow = self._remembering()
+        return flow.bijection.inverse(flow.base(cond).mean, cond)[0]
 
     @torch.no_grad()
     def initialize(self, bright: Tensor, low: Tensor) -> None:

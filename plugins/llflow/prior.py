@@ -1,4 +1,4 @@
-"""The color-map prior: where the flow's noise is centred."""
+"""The prior: where the flow's noise is centred."""
 
 from __future__ import annotations
 
@@ -16,3 +16,9 @@ def squeeze_map(color_map: Tensor) -> Tensor:
 def color_map_prior(cond: dict[str, Tensor]) -> Independent:
     """N(squeeze₈(cond["color_map"]), 1). Wang et al., AAAI 2022, eq. 8."""
     return image_normal(squeeze_map(cond["color_map"]))
+
+
+def standard_prior(cond: dict[str, Tensor]) -> Independent:
+    """N(0, 1) of the same shape: the paper's "w/o color map". AAAI 2022, Table 6."""
+    # Times 0 keeps the color head in the graph: DistributedDataParallel waits for its gradient.
+    return image_normal(squeeze_map(cond["color_map"]) * 0)

@@ -1,13 +1,16 @@
-"""A tiny random network, and folders of pictures to try it on."""
+"""A tiny random network, folders of pictures to try it on, the command line, and training."""
 
 import numpy as np
 import pytest
 import torch
+from nano import NANO
 from PIL import Image
+from short_runs import SHORT
 
-from llflow import Config, LLFlow, checkpoint
-
-NANO = Config(features=8, growth=4, blocks=2, taps=(1,), steps=1, hidden=8, scale_floor=0.1)
+from llflow import LLFlow, checkpoint, cli, data
+from llflow.model import SIZES
+from llflow.training.recipe import Recipe
+from llflow.training.train import train
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +35,11 @@ def weights(nano, tmp_path_factory):
 
 @pytest.fixture
 def pairs_folder(tmp_path):
+    return write_pairs(tmp_path / "pairs")
+
+
+def write_pairs(folder):
     """Six smooth scenes of 40×48, bright in high/ and at a fifth in low/."""
-    folder = tmp_path / "pairs"
     rng = np.random.default_rng(0)
     for part in ("low", "high"):
         (folder / part).mkdir(parents=True)
@@ -43,3 +49,54 @@ def pairs_folder(tmp_path):
         Image.fromarray(bright).save(folder / "high" / f"{index}.png")
         Image.fromarray((bright * 0.2).astype(np.uint8)).save(folder / "low" / f"{index}.png")
     return folder
+
+
+@pytest.fixture
+def llflow(capsys):
+    """Run the command line in this process; returns exit code, stdout, stderr without progress."""
+
+    def call(*argv):
+        try:
+            code = cli.main([str(arg) for arg in argv])
+        except SystemExit as end:
+            code = end.code
+        captured = capsys.readouterr()
+        lines = captured.err.replace("\r", "\n").splitlines()
+        messages = [line for line in lines if line.strip() and "|" not in line]
+        return code, captured.out, "\n".join(messages)
+
+    return call
+
+
+@pytest.fixture
+def nano_size(monkeypatch):
+    """The network of the tests is the recipes' tiny."""
+    monkeypatch.setitem(SIZES, "tiny", NANO)
+
+
+@pytest.fixture
+def run(pairs_folder, tmp_path, nano_size):
+    """Train into a folder below tmp_path with the short recipe, changed as asked."""
+
+    def go(
+        name="run",
+        *,
+        clusters=(),
+        pairs=None,
+        validate_every=4,
+        save_every=3,
+        tensorboard=False,
+        **changes,
+    ):
+        pairs = pairs if pairs is not None else data.find_pairs(pairs_folder)
+        recipe = Recipe(**SHORT | changes)
+        return train(
+            recipe,
+            *data.hold_out(pairs, clusters, recipe.held_out, recipe.seed),
+            tmp_path / name,
+            validate_every=validate_every,
+            save_every=save_every,
+            tensorboard=tensorboard,
+        )
+
+    return go

@@ -10,27 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from llflow import checkpoint, cli, data, images, official
+from llflow import checkpoint, images, official
 from llflow.enhance import enhance
-from llflow.model import SIZES
-from llflow.training.train import Diverged
-
-
-@pytest.fixture
-def llflow(capsys):
-    """Run the command line in this process; returns exit code, stdout, stderr without progress."""
-
-    def call(*argv):
-        try:
-            code = cli.main([str(arg) for arg in argv])
-        except SystemExit as end:
-            code = end.code
-        captured = capsys.readouterr()
-        lines = captured.err.replace("\r", "\n").splitlines()
-        messages = [line for line in lines if line.strip() and "|" not in line]
-        return code, captured.out, "\n".join(messages)
-
-    return call
 
 
 def picture(path, mode="RGB", size=(13, 9), seed=0, **options):
@@ -242,11 +223,7 @@ def test_ctrl_c_leaves_whole_files(llflow, weights, tmp_path, monkeypatch):
         (["enhance", "in.png", "in.png", "new.png"], "several results need a folder as OUT"),
         (["convert", "in.pth"], "the following arguments are required: OUT"),
         (["convert", "in.pth", "out.pth"], "expected OUT to end in .safetensors, got out.pth"),
-        (["evaluate"], "the following arguments are required: --data"),
-        (["train", "--data", "d", "--out", "o", "--crop", "20"], "multiple of 8, got 20"),
-        (["train", "--data", "d", "--out", "o", "--size", "big"], "expected size among"),
-        (["train", "--data", "d", "--out", "o", "--steps", "many"], "invalid int value: 'many'"),
-        (["train", "--data", "d", "--out", "o", "--validate-every", "0"], "whole number from 1"),
+        (["evaluate"], "one of the arguments --data --outputs is required"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(llflow, tmp_path, monkeypatch, arguments, message):
@@ -352,82 +329,6 @@ def test_unusable_checkpoints_are_one_line(llflow, authors, tmp_path, monkeypatc
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "ours.safetensors").exists()
     assert not (tmp_path / "executed").exists()
-
-
-# --- evaluate --------------------------------------------------------------------------------
-
-
-def test_evaluate(llflow, weights, pairs_folder, tmp_path):
-    code, out, err = llflow("evaluate", "--data", pairs_folder, "--weights", weights)
-    assert (code, err) == (0, "")
-    lines = out.splitlines()
-    assert lines[0] == "| 6 pictures | PSNR (dB) | SSIM |"
-    rows = {line.split(" | ")[0].strip("| "): line.split(" | ")[1:] for line in lines[2:]}
-    assert list(rows) == ["input", "histogram equalisation", str(weights)]
-    (tmp_path / "split.json").write_text('{"training": ["0"], "validation": ["1", "2"]}')
-    code, out, _ = llflow(
-        "evaluate", "--data", pairs_folder, "--weights", weights, "--split", tmp_path / "split.json"
-    )
-    assert code == 0
-    assert out.startswith("| 2 pictures |")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--data", "nowhere"], "nowhere: expected pictures in both low/ and high/"),
-        (["--data", "pairs", "--weights", "huge"], "huge: no such file, nor shipped weights"),
-        (["--data", "pairs", "--split", "no.json"], "no.json: expected a split.json"),
-    ],
-)
-def test_evaluate_refuses_in_one_line(llflow, pairs_folder, monkeypatch, arguments, message):
-    monkeypatch.chdir(pairs_folder.parent)
-    code, out, err = llflow("evaluate", *arguments)
-    assert (code, out) == (1, "")
-    assert message in err
-    assert len(err.splitlines()) == 1
-
-
-def test_evaluate_names_a_bad_picture(llflow, weights, pairs_folder):
-    (pairs_folder / "high" / "3.png").write_bytes(b"text")
-    code, _, err = llflow("evaluate", "--data", pairs_folder, "--weights", weights)
-    assert code == 1
-    assert err.startswith(f"llflow evaluate: {pairs_folder / 'high' / '3.png'}: not a picture")
-
-
-# --- train -----------------------------------------------------------------------------------
-
-
-def test_train(llflow, nano, monkeypatch, pairs_folder, tmp_path):
-    monkeypatch.setitem(SIZES, "tiny", nano.config)
-    arguments = ["train", "--data", pairs_folder, "--out", tmp_path / "run", "--steps", 2]
-    arguments += ["--batch", 1, "--crop", 16, "--held-out", 0.34, "--synthetic-share", 0.5]
-    (tmp_path / "scenes.json").write_text('{"clusters": [["0", "1", "2"]]}')
-    code, out, _ = llflow(*arguments, "--scenes", tmp_path / "scenes.json")
-    assert code == 0
-    assert out.startswith(f"{tmp_path / 'run' / 'best.safetensors'}: validation PSNR ")
-    split = data.read_split(tmp_path / "run" / "split.json")
-    assert len({"0", "1", "2"} & set(split["training"])) in (0, 3)
-
-    code, _, err = llflow(*arguments, "--scenes", tmp_path / "scenes.json", "--seed", 1)
-    assert code == 1
-    assert "that run has seed = 0, this one 1" in err
-
-    recorded = tmp_path / "run" / "split.json"
-    arguments[arguments.index("--out") + 1] = tmp_path / "again"
-    code, _, _ = llflow(*arguments, "--split", recorded, "--seed", 1)
-    assert code == 0
-    assert data.read_split(tmp_path / "again" / "split.json") == split
-
-
-@pytest.mark.parametrize("error", [Diverged("20 steps in a row weren't finite"), OSError("full")])
-def test_a_failed_run_is_one_line(llflow, monkeypatch, pairs_folder, tmp_path, error):
-    def fail(*args, **options):
-        raise error
-
-    monkeypatch.setattr("llflow.training.train.train", fail)
-    code, out, err = llflow("train", "--data", pairs_folder, "--out", tmp_path / "run")
-    assert (code, out, err) == (1, "", f"llflow train: {error}")
 
 
 # --- help ------------------------------------------------------------------------------------

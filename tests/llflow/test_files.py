@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from llflow.files import write_atomically
+from llflow.files import remove_unfinished, write_atomically
 
 
 def names(folder):
@@ -91,3 +91,28 @@ def test_a_folder_in_the_way_is_an_error_that_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match="taken"):
         write_atomically(tmp_path / "taken", lambda file: file.write(b"new"))
     assert names(tmp_path) == ["taken"]
+
+
+@pytest.mark.parametrize("where", ["write", "fsync", "replace"])
+def test_an_error_of_the_disk_names_the_file(tmp_path, monkeypatch, where):
+    write = write_half(FULL) if where == "write" else lambda file: file.write(b"new")
+    if where != "write":
+        monkeypatch.setattr(os, where, fail(FULL))
+    with pytest.raises(OSError, match="No space") as raised:
+        write_atomically(tmp_path / "file", write)
+    assert raised.value.errno == errno.ENOSPC
+    assert raised.value.filename == str(tmp_path / "file")
+
+
+def test_an_error_of_an_encoder_stays_its_own(tmp_path):
+    with pytest.raises(OSError, match=r"^encoder error -2$"):
+        write_atomically(tmp_path / "file", fail(OSError("encoder error -2")))
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+    kept = [".hidden", ".tmp", "0123456789abcdef.tmp", ".0123456789abcdeg.tmp"]
+    for name in (*kept, ".0123456789abcdef.tmp"):
+        (tmp_path / name).write_bytes(b"")
+    remove_unfinished(tmp_path)
+    assert names(tmp_path) == sorted(kept)
+    remove_unfinished(tmp_path / "nowhere")

@@ -1,22 +1,62 @@
-"""Pairs of a dark and a bright picture: found, read, split by scene, cut into training batches."""
+"""Pairs of a dark and a bright picture: found, checked, read, split by scene, cut into batches."""
 
 from llflow.data.crops import Crops
-from llflow.data.darken import darken, synthetic_pair
-from llflow.data.pairs import DataError, Pair, PairFiles, find_pairs, named, read_pair, read_pairs
-from llflow.data.scenes import hold_out, read_clusters, read_split
+from llflow.data.darken import darken, synthetic_pair, synthetic_pairs
+from llflow.data.layouts import Found, find_pairs, look
+from llflow.data.lookalikes import (
+    find_scenes,
+    groups,
+    leaks,
+    likeness,
+    refuse_leaks,
+    thumbnail,
+    thumbnails,
+)
+from llflow.data.pairs import (
+    MEMORY,
+    DataError,
+    Pair,
+    PairFiles,
+    kept,
+    named,
+    read_pair,
+    read_pairs,
+    window,
+)
+from llflow.data.photographs import synthetic_from
+from llflow.data.report import Report, check
+from llflow.data.scenes import hold_out, read_clusters, read_split, scenes_of, write_split
 
 __all__ = [
+    "MEMORY",
     "Crops",
     "DataError",
+    "Found",
     "Pair",
     "PairFiles",
+    "Report",
+    "check",
     "darken",
     "find_pairs",
+    "find_scenes",
+    "groups",
     "hold_out",
+    "kept",
+    "leaks",
+    "likeness",
+    "look",
     "named",
     "read_clusters",
     "read_pair",
     "read_pairs",
     "read_split",
+    "refuse_leaks",
+    "scenes_of",
+    "synthetic_from",
     "synthetic_pair",
+    "synthetic_pairs",
+    "thumbnail",
+    "thumbnails",
+    "window",
+    "write_split",
 ]

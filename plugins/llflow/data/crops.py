@@ -1,4 +1,4 @@
-"""Training batches: random crops of pairs, decided by seed and step alone."""
+"""Training batches: random crops of pairs, decided by seed, step and index alone."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from llflow.data.pairs import DataError, Pair
 class Crops:
     """Training batches: random crops, mirrored and turned, of pairs held in memory.
 
-    Batch number `step` depends on the seed and on `step` alone, so a run that is stopped goes on as
-    if it hadn't been.
+    Sample `index` of batch `step` depends on the seed and on these two numbers alone, so a run that
+    is stopped goes on as if it hadn't been.
 
     Args:
         pairs: the real pairs.
-        synthetic: pairs made by `synthetic_pair`; may be empty.
+        synthetic: pairs made by `synthetic_pairs` or `synthetic_from`; may be empty.
         synthetic_share: probability that a sample is drawn from them.
         size: side of a crop in pixels, a multiple of 8.
         batch: samples per batch.
@@ -46,8 +46,8 @@ class Crops:
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         """(bright (B, 3, size, size), low (B, 6, size, size)) of batch number `step`, float32."""
-        rng = np.random.default_rng([self.seed, step])
-        crops = torch.stack([self._crop(rng) for _ in range(self.batch)]).float() / 255
+        rngs = (np.random.default_rng([self.seed, step, index]) for index in range(self.batch))
+        crops = torch.stack([self._crop(rng) for rng in rngs]).float() / 255
         dark, equalized, bright = crops.split(3, dim=1)
         return bright, preprocess.network_input(dark, equalized)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from llflow.data.pairs import Pair, PairFiles, pair_of, read_picture
+from llflow.data.pairs import MEMORY, Pair, PairFiles, generator, kept, pair_of, read_picture
 
 
 def darken(bright: Tensor, rng: np.random.Generator) -> Tensor:
@@ -33,6 +35,11 @@ def darken(bright: Tensor, rng: np.random.Generator) -> Tensor:
 def synthetic_pair(files: PairFiles, seed: int) -> Pair:
     """The pair's bright picture, with a dark one made of it by `darken`."""
     bright = read_picture(files.bright)
-    name = [*files.name.encode()]
-    dark = darken(bright, np.random.default_rng([seed, *name]))
+    dark = darken(bright, generator(files.name, seed))
     return pair_of(files.name, dark, bright)
+
+
+def synthetic_pairs(files: Sequence[PairFiles], seed: int, *, memory: int = MEMORY) -> list[Pair]:
+    """The `synthetic_pair` of each, in bounded memory, see `kept`."""
+    made = (synthetic_pair(pair_files, seed) for pair_files in files)
+    return kept(made, len(files), "synthetic pairs", memory)

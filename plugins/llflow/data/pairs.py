@@ -1,18 +1,24 @@
-"""Pairs of a dark and a bright picture of one scene: found and read."""
+"""Pairs of a dark and a bright picture of one scene, read into memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from llflow import images, retinex
 
-LAYOUTS = (("low", "high"), ("Low", "Normal"), ("input", "target"))
+log = logging.getLogger(__name__)
+
+MEMORY = 4 * 2**30  # bytes for a list of pairs
+BYTES = 9  # a pixel of a pair: three pictures of three channels
 
 
 class DataError(ValueError):
@@ -38,37 +44,37 @@ class Pair:
     bright: Tensor
 
 
-def find_pairs(folder: Path) -> list[PairFiles]:
-    """Pairs by equal file names (suffixes may differ) in low/ and high/, Low/ and Normal/, or
-    input/ and target/.
+def by_stem(folder: Path) -> dict[str, Path]:
+    """A folder's files by their names without the suffix; hidden files are left out.
 
     Raises:
-        DataError: no such folders, nothing in one, files without a partner, or two of one name.
+        DataError: two files have one name.
     """
-    for dark_name, bright_name in LAYOUTS:
-        dark, bright = _by_stem(folder / dark_name), _by_stem(folder / bright_name)
-        if dark and bright:
-            break
-    else:
-        layouts = ", or ".join(f"{a}/ and {b}/" for a, b in LAYOUTS)
-        raise DataError(f"{folder}: expected pictures in both {layouts}")
-    alone = sorted(dark.keys() ^ bright.keys())
-    if alone:
-        raise DataError(
-            f"{folder}: {len(alone)} pictures have no partner of the same name: "
-            f"{', '.join(alone[:5])}{' …' if len(alone) > 5 else ''}"
-        )
-    return [PairFiles(name, dark[name], bright[name]) for name in sorted(dark)]
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.name[0] != "." and files.setdefault(path.stem, path) != path:
-            raise DataError(f"{folder}: {files[path.stem].name} and {path.name} have one name")
+    files, doubles = stems(folder)
+    for first, second in doubles:
+        raise one_name(first, second)
     return files
+
+
+def stems(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, Path]]]:
+    """As `by_stem`; of two files of one name the first, and both in a list."""
+    files: dict[str, Path] = {}
+    doubles = []
+    for path in visible_files(folder):
+        first = files.setdefault(path.stem, path)
+        if first != path:
+            doubles.append((first, path))
+    return files, doubles
+
+
+def visible_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
+
+
+def one_name(first: Path, second: Path) -> DataError:
+    return DataError(f"{first.parent}: {first.name} and {second.name} have one name")
 
 
 def named(pairs: Sequence[PairFiles], names: Sequence[str]) -> list[PairFiles]:
@@ -100,9 +106,64 @@ def read_pair(files: PairFiles) -> Pair:
     return pair_of(files.name, dark, bright)
 
 
-def read_pairs(files: Sequence[PairFiles], what: str) -> list[Pair]:
-    """Decode pairs with a progress bar."""
-    return [read_pair(pair) for pair in tqdm(files, desc=f"reading {what}", unit="pair")]
+def read_pairs(files: Sequence[PairFiles], what: str, *, memory: int = MEMORY) -> list[Pair]:
+    """Decode pairs with a progress bar, see `kept`.
+
+    Raises:
+        DataError, OSError: see `read_pair`.
+    """
+    return kept(map(read_pair, files), len(files), what, memory)
+
+
+def kept(pairs: Iterable[Pair], count: int, what: str, memory: int = MEMORY) -> list[Pair]:
+    """Pairs in bounded memory, with a progress bar while they are made.
+
+    Each may take an equal share of the memory. Of a larger one a window is kept, at a place that
+    its name decides, and the log says so: what comes back depends on the pairs and on `memory`
+    alone. A window's `equalized` is cut from the whole picture's.
+
+    Args:
+        pairs: made one at a time.
+        count: how many come.
+        what: they are, for the bar.
+        memory: bytes for all.
+    """
+    most = memory // BYTES // max(1, count)
+    pairs_kept, cut = [], []
+    for whole in tqdm(pairs, total=count, desc=f"reading {what}", unit="pair"):
+        pair = window(whole, most)
+        if pair is not whole:
+            cut.append((whole.bright.shape, pair.bright.shape, pair.name))
+        pairs_kept.append(pair)
+    if cut:
+        (_, height, width), (_, rows, columns), name = cut[0]
+        log.warning(
+            "%d of %d %s are larger than their share of %.3g GiB of memory; a window is kept of "
+            "each, such as %d×%d of %d×%d (%r)",
+            *(len(cut), count, what, memory / 2**30, columns, rows, width, height, name),
+        )
+    return pairs_kept
+
+
+def window(pair: Pair, pixels: int) -> Pair:
+    """The pair itself if it has at most so many pixels, else a window of about that many, square
+    if the pair is large enough both ways, at a place that the name decides."""
+    _, height, width = pair.bright.shape
+    if height * width <= pixels:
+        return pair
+    rows = min(height, max(math.isqrt(pixels), pixels // width))
+    columns = min(width, pixels // max(1, rows))
+    rng = generator(pair.name)
+    top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
+    part = (..., slice(top, top + rows), slice(left, left + columns))
+    # A slice that isn't copied would keep the whole picture in memory.
+    pictures = (picture[part].clone() for picture in (pair.dark, pair.equalized, pair.bright))
+    return Pair(pair.name, *pictures)
+
+
+def generator(name: str, *seed: int) -> np.random.Generator:
+    """Random numbers that a seed and a pair's name decide."""
+    return np.random.default_rng([*seed, *name.encode(errors="surrogateescape")])
 
 
 def read_picture(path: Path) -> Tensor:

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from flowkit import Drifted
 from llflow import checkpoint, data
 from llflow.evaluation.evaluate import validation_psnr
-from llflow.files import write_atomically
+from llflow.files import remove_unfinished, write_atomically
 from llflow.model import SIZES, LLFlow
+from llflow.training.log import Log, side_by_side
 from llflow.training.objective import Objective
+from llflow.training.processes import Processes, joined
 from llflow.training.recipe import Recipe
+from llflow.training.state import State
 
 log = logging.getLogger(__name__)
 
-GIVE_UP_AFTER = 20  # consecutive steps that aren't finite
+ROLL_BACK_AFTER = 5  # consecutive steps that aren't finite
+GIVE_UP_BELOW = 1 / 32  # of the learning rate, which every roll-back halves
 SAVE_AFTER = 300  # seconds, where `save_every` steps take longer
 
 
 class Diverged(ArithmeticError):
-    """Losses or gradients weren't finite many times in a row."""
+    """Losses or gradients weren't finite again and again."""
 
 
 def train(
@@ -41,128 +47,119 @@ def train(
     validation: Sequence[data.PairFiles],
     out: Path,
     *,
-    start_from: LLFlow | None = None,
+    photographs: Path | None = None,
     device: torch.device | str = "cpu",
     validate_every: int = 500,
     validation_pictures: int = 16,
     save_every: int = 100,
+    tensorboard: bool = False,
 ) -> float:
     """Train, or go on where the run in `out` stopped.
 
     `out` receives best.safetensors (averaged weights, best validation PSNR), last.pt (everything to
-    go on from), log.jsonl and split.json.
+    go on from), log.jsonl, split.json, pictures/ (validation scenes as they improve), and
+    tensorboard/ if asked for. A run that was killed and started again ends with the same weights,
+    bit by bit, on the same machine with the same number of threads and processes.
+
+    A step whose loss or gradient isn't finite is skipped. After five in a row, weights and
+    optimiser go back to what they were at the last multiple of `save_every` steps from which a step
+    was finite, and the learning rate is halved from there.
+
+    Under `torchrun` every process calls this with the same arguments and takes its part of each
+    batch.
 
     Args:
         recipe: the settings; on going on, `steps` may differ, the rest has to be the same.
         training: the pairs to learn from.
         validation: pairs of other scenes, see `data.hold_out`.
         out: the run's folder.
-        start_from: a trained model of the recipe's size to go on with, in place of random weights;
-            best.safetensors is it until training finds better.
-        device: where to compute. A run is repeatable on one device with one number of threads.
+        photographs: a folder of bright ones without dark partners, which join the pairs in the
+            recipe's share of synthetic samples. On going on, the same has to be given again.
+        device: where to compute.
         validate_every: steps between validations.
         validation_pictures: how many of the held-out pictures each of them scores, evenly spread.
         save_every: steps between saves of last.pt.
+        tensorboard: write events for TensorBoard too.
 
     Returns:
         The best validation PSNR in dB.
 
     Raises:
-        Diverged: many steps in a row weren't finite; last.pt is from before.
+        Diverged: going back didn't help, five times; last.pt is from before.
         DataError: there are no pairs for training or for validation.
-        ValueError: `out` holds a run of another recipe or other pictures, or only its results, or
-            `start_from` is of another size than the recipe.
+        CheckpointError: the recipe's weights can't be read.
+        ValueError: photographs without a share of synthetic samples; `out` holds a run of another
+            recipe or other pictures, or only its results; the recipe's weights are of another
+            network; or the batch can't be divided.
     """
-    config = SIZES[recipe.size]
-    if start_from is not None and start_from.config != config:
-        raise ValueError(f"the weights to go on with are of another size than {recipe.size}")
-    if not training or not validation:
+    with joined(torch.device(device)) as (processes, device):
+        parts = processes.count * recipe.accumulate
+        if recipe.batch % parts:
+            raise ValueError(
+                f"expected a batch that {processes.count} processes and {recipe.accumulate} parts "
+                f"divide, got {recipe.batch}"
+            )
+        if photographs is not None and not recipe.synthetic_share:
+            raise ValueError("photographs only count in a recipe with synthetic_share > 0")
+        is_new = bool(processes.from_first(not (out / "last.pt").exists()))
+        split = {"training": [p.name for p in training], "validation": [p.name for p in validation]}
+        _check(split, out, is_new)
+        state = State(_network(recipe, is_new).to(device), recipe)
+        if not is_new:
+            state.load(out / "last.pt")
+            log.info("going on at step %d", state.step)
+        crops = _crops(recipe, training, photographs)
+        watched = validation[:: max(1, len(validation) // validation_pictures)]
+        if is_new and not recipe.weights:
+            first = [processes.part(part).to(device) for part in crops[0]]
+            state.model.initialize(*first)
+            state.averaged.module.load_state_dict(state.model.state_dict())
+            state.drop_anchor()
+        if processes.is_first:
+            for folder in (out, out / "pictures"):
+                remove_unfinished(folder)
+            content = json.dumps(split, indent=1).encode()
+            write_atomically(out / "split.json", lambda file: file.write(content))
+        run = _Run(recipe, state, out, watched, processes, device, save_every, tensorboard)
+        if state.step == 0:
+            run.begin()
+        run.go_on(crops, validate_every)
+        return processes.from_first(state.best)
+
+
+def _check(split: dict[str, list[str]], out: Path, is_new: bool) -> None:
+    if not all(split.values()):
         raise data.DataError("too few scenes: none left for training or for validation")
-    state = _read_state(out, recipe, device) if (out / "last.pt").exists() else None
-    split = {"training": [p.name for p in training], "validation": [p.name for p in validation]}
-    if state and data.read_split(out / "split.json") != split:
+    if not is_new and data.read_split(out / "split.json") != split:
         raise ValueError(f"{out}: that run has other pictures or scenes; choose another folder")
-    if not state and (out / "best.safetensors").exists():
+    if is_new and (out / "best.safetensors").exists():
         raise ValueError(f"{out}: has weights but no last.pt to go on from; choose another folder")
-    crops = _crops(recipe, training)
-    out.mkdir(parents=True, exist_ok=True)
-    _write_text(out / "split.json", json.dumps(split, indent=1))
-    watched = validation[:: max(1, len(validation) // validation_pictures)]
-
-    torch.manual_seed(recipe.seed)
-    model = LLFlow(config).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
-    _forget_after(out / "log.jsonl", state["step"] if state else 0)
-    if state is None:
-        start, best = 0, -math.inf
-        if start_from is not None:
-            model.load_state_dict(start_from.state_dict())
-            best = validation_psnr(model, watched)
-            _append(out / "log.jsonl", {"step": 0, "psnr": best})
-        else:
-            model.initialize(*(part.to(device) for part in crops[0]))
-        averaged = _averaged(model, recipe)
-        _save(out / "last.pt", recipe, model, averaged, optimizer, start, best)
-        if start_from is not None:
-            checkpoint.save(model, out / "best.safetensors")
-    else:
-        start, best = state["step"], state["best"]
-        averaged = _averaged(model, recipe)
-        model.load_state_dict(state["model"])
-        averaged.load_state_dict(state["averaged"])
-        optimizer.load_state_dict(state["optimizer"])
-        log.info("going on at step %d", start)
-
-    objective = Objective(model, recipe.loss, recipe.l1_weight)
-    began = saved = time.monotonic()
-    failures = 0
-    bar = tqdm(range(start, recipe.steps), initial=start, total=recipe.steps, unit="step")
-    for step in bar:
-        bright, low = (part.to(device) for part in crops[step])
-        selector = torch.from_numpy(_selector(recipe, step)).to(device)
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(step)
-        terms = {k: v.mean() for k, v in objective(bright, low, selector).items()}
-        loss = terms["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        if loss.isfinite() and norm.isfinite():
-            optimizer.step()
-            averaged.update_parameters(model)
-            failures = 0
-        else:
-            failures += 1
-            log.warning("step %d skipped: loss %s, gradient norm %s", step, loss, norm)
-            if failures == GIVE_UP_AFTER:
-                raise Diverged(f"{failures} steps in a row weren't finite, up to step {step}")
-        done = step + 1
-        if done % 20 == 0:
-            values = {name: term.item() for name, term in terms.items()}
-            record = {"step": done, **values, "gradient": norm.item()}
-            bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
-            _append(out / "log.jsonl", record | {"seconds": time.monotonic() - began})
-        if done % validate_every == 0 or done == recipe.steps:
-            psnr = validation_psnr(_average_of(averaged), watched)
-            _append(out / "log.jsonl", {"step": done, "psnr": psnr})
-            message = f"step {done}: validation PSNR {psnr:.2f} dB (best before: {best:.2f})"
-            bar.write(message, file=sys.stderr)
-            if psnr > best:
-                best = psnr
-                checkpoint.save(_average_of(averaged), out / "best.safetensors")
-        overdue = time.monotonic() - saved > SAVE_AFTER
-        if overdue or done % save_every == 0 or done == recipe.steps:
-            saved = time.monotonic()
-            _save(out / "last.pt", recipe, model, averaged, optimizer, done, best)
-    return best
 
 
-def _crops(recipe: Recipe, files: Sequence[data.PairFiles]) -> data.Crops:
+def _network(recipe: Recipe, is_new: bool) -> LLFlow:
+    """With the recipe's weights, or random ones, which a run that goes on replaces."""
+    if not (is_new and recipe.weights):
+        torch.manual_seed(recipe.seed)
+        return LLFlow(recipe.config())
+    model = checkpoint.load(recipe.weights).train()
+    ours, theirs = asdict(recipe.config()), asdict(model.config)
+    if ours != theirs:
+        differing = [f"{name} = {theirs[name]}" for name in ours if theirs[name] != ours[name]]
+        sizes = [name for name, config in SIZES.items() if config == model.config]
+        raise ValueError(
+            f"{recipe.weights}: another network than the recipe's, which is {recipe.size}; the "
+            f"weights have {', '.join(differing)}" + (f", which is {sizes[0]}" if sizes else "")
+        )
+    return model
+
+
+def _crops(recipe: Recipe, files: Sequence[data.PairFiles], photographs: Path | None) -> data.Crops:
     pairs = data.read_pairs(files, "training pairs")
     synthetic = []
     if recipe.synthetic_share:
-        bar = tqdm(files, desc="making synthetic pairs", unit="pair")
-        synthetic = [data.synthetic_pair(pair, recipe.seed) for pair in bar]
+        synthetic = data.synthetic_pairs(files, recipe.seed)
+        if photographs is not None:
+            synthetic += data.synthetic_from(photographs, recipe.seed, recipe.crop)
     return data.Crops(
         pairs,
         synthetic,
@@ -173,75 +170,180 @@ def _crops(recipe: Recipe, files: Sequence[data.PairFiles]) -> data.Crops:
     )
 
 
+class _Run:
+    """One process's part of a run: the steps, and, in the first process, what is kept of them."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        state: State,
+        out: Path,
+        watched: Sequence[data.PairFiles],
+        processes: Processes,
+        device: torch.device,
+        save_every: int,
+        tensorboard: bool,
+    ) -> None:
+        self.recipe, self.state, self.out, self.watched = recipe, state, out, watched
+        self.processes, self.device, self.save_every = processes, device, save_every
+        self.log = Log(out, state.step, tensorboard=tensorboard) if processes.is_first else None
+        state.model.keep = recipe.keep
+        self.objective: nn.Module = Objective(state.model, recipe.l1_weight)
+        if recipe.compile:
+            state.model.compile_networks()
+        if processes.count > 1:
+            # Without a flow, nothing asks for the conditions at a quarter and an eighth.
+            self.objective = DistributedDataParallel(
+                self.objective, find_unused_parameters=recipe.encoder_only
+            )
+
+    def begin(self) -> None:
+        """Save before the first step, again if a run was killed here; the recipe's weights are the
+        best until training finds better."""
+        if self.log is None:
+            return
+        if self.recipe.weights:
+            self.state.best = validation_psnr(self.state.model, self.watched)
+            self.log.write(0, psnr=self.state.best)
+        self.state.save(self.out / "last.pt")
+        if self.recipe.weights:
+            checkpoint.save(self.state.model, self.out / "best.safetensors")
+
+    def go_on(self, crops: data.Crops, validate_every: int) -> None:
+        recipe, state = self.recipe, self.state
+        began = saved = time.monotonic()
+        steps = range(state.step, recipe.steps)
+        batches = _ahead(crops, steps)
+        bar = tqdm(
+            batches,
+            initial=state.step,
+            total=recipe.steps,
+            unit="step",
+            disable=self.log is None,
+        )
+        for bright, low in bar:
+            terms, norm = self.step(bright, low)
+            is_last = state.step == recipe.steps
+            if self.log is None:
+                continue
+            if state.step % 20 == 0:
+                values = {name: term.item() for name, term in terms.items()}
+                bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
+                rate = state.optimizer.param_groups[0]["lr"]
+                seconds = time.monotonic() - began
+                self.log.write(
+                    state.step, **values, gradient=norm.item(), learning_rate=rate, seconds=seconds
+                )
+            if state.step % validate_every == 0 or is_last:
+                self.validate(bar)
+            overdue = time.monotonic() - saved > SAVE_AFTER
+            if overdue or state.step % self.save_every == 0 or is_last:
+                saved = time.monotonic()
+                state.save(self.out / "last.pt")
+        if self.log is not None:
+            self.log.close()
+
+    def step(self, bright: Tensor, low: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """One step of the optimiser; the mean loss with its terms, and the gradient's norm."""
+        recipe, state = self.recipe, self.state
+        selector = torch.from_numpy(_selector(recipe, state.step))
+        batch = [self.processes.part(t).to(self.device) for t in (bright, low, selector)]
+        state.optimizer.zero_grad()
+        terms = self.gradients(recipe.loss_at(state.step), batch)
+        terms = {name: self.processes.mean(term) for name, term in terms.items()}
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
+        is_finite = bool(terms["loss"].isfinite() & norm.isfinite())
+        rate = recipe.learning_rate_at(state.step) * state.caution
+        if is_finite and state.step % self.save_every == 0:
+            state.drop_anchor()
+        state.step += 1
+        if is_finite:
+            for group in state.optimizer.param_groups:
+                group["lr"] = rate
+            state.optimizer.step()
+            state.averaged.update_parameters(state.model)
+            state.bad_steps = 0
+        else:
+            self.survive(terms["loss"].item(), norm.item())
+        return terms, norm
+
+    def gradients(self, loss: str, batch: list[Tensor]) -> dict[str, Tensor]:
+        """Add up the gradient of the mean loss over this process's samples, part by part."""
+        parts = list(zip(*(t.chunk(self.recipe.accumulate) for t in batch), strict=True))
+        bf16 = self.recipe.precision == "bf16"
+        total: dict[str, Tensor] = {}
+        for index, part in enumerate(parts):
+            is_last = index == len(parts) - 1
+            with contextlib.ExitStack() as contexts:
+                if isinstance(self.objective, DistributedDataParallel) and not is_last:
+                    contexts.enter_context(self.objective.no_sync())
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                    terms = self.objective(loss, *part)
+                self.backward(terms["loss"].mean() / len(parts))
+            for name, term in terms.items():
+                total[name] = total.get(name, 0) + term.detach().mean() / len(parts)
+        return total
+
+    def backward(self, loss: Tensor) -> None:
+        """Add to the gradients; where the flow can't be inverted on the way back, NaN to all."""
+        try:
+            loss.backward()
+        except Drifted:
+            # Through autograd, because the other processes wait for these gradients.
+            sums = [parameter.sum() for parameter in self.state.model.parameters()]
+            (math.nan * torch.stack(sums).sum()).backward()
+
+    def survive(self, loss: float, norm: float) -> None:
+        """A step wasn't finite, and is skipped; after some in a row, go back."""
+        state = self.state
+        state.bad_steps += 1
+        self.tell(f"step {state.step} skipped: loss {loss:.4g}, gradient norm {norm:.4g}")
+        if state.bad_steps < ROLL_BACK_AFTER:
+            return
+        state.roll_back()
+        if state.caution < GIVE_UP_BELOW:
+            raise Diverged(
+                f"up to step {state.step}, {ROLL_BACK_AFTER} steps in a row weren't finite, and "
+                "going back didn't help; a smaller learning rate may"
+            )
+        self.tell(
+            f"{ROLL_BACK_AFTER} steps in a row weren't finite: back to the weights of step "
+            f"{state.anchored_at}, at {state.caution:g} of the learning rate"
+        )
+
+    def tell(self, message: str) -> None:
+        if self.log is not None:
+            log.warning(message)
+            self.log.write(self.state.step, event=message)
+
+    def validate(self, bar: tqdm) -> None:
+        assert self.log is not None
+        state = self.state
+        psnr = validation_psnr(state.average, self.watched)
+        self.log.write(state.step, psnr=psnr)
+        self.log.show(state.step, side_by_side(state.average, self.watched))
+        bar.write(
+            f"step {state.step}: validation PSNR {psnr:.2f} dB (best before: {state.best:.2f})",
+            file=sys.stderr,
+        )
+        if psnr > state.best:
+            state.best = psnr
+            checkpoint.save(state.average, self.out / "best.safetensors")
+
+
+def _ahead(crops: data.Crops, steps: range) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of these steps, each cut while the one before is computed on."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(crops.__getitem__, steps.start) if steps else None
+        for step in steps:
+            assert coming is not None
+            batch = coming.result()
+            if step + 1 in steps:
+                coming = thread.submit(crops.__getitem__, step + 1)
+            yield batch
+
+
 def _selector(recipe: Recipe, step: int) -> np.ndarray:
     """Which samples take the reference's prior (eq. 9), decided by seed and step alone."""
-    rng = np.random.default_rng([recipe.seed, step, 1])
+    rng = np.random.default_rng([recipe.seed, step, recipe.batch])  # the samples have those below
     return rng.random(recipe.batch) < recipe.reference_prior
-
-
-def _averaged(model: LLFlow, recipe: Recipe) -> AveragedModel:
-    """The moving average of the weights; of a short run, whose weights are few, the plain mean."""
-
-    def average(averaged: Any, current: Any, count: Tensor | int) -> None:
-        decay = min(recipe.average, int(count) / (int(count) + 1))
-        get_ema_multi_avg_fn(decay)(averaged, current, count)
-
-    return AveragedModel(model, multi_avg_fn=average)
-
-
-def _average_of(averaged: AveragedModel) -> LLFlow:
-    model = averaged.module
-    assert isinstance(model, LLFlow)
-    return model
-
-
-def _save(
-    path: Path,
-    recipe: Recipe,
-    model: LLFlow,
-    averaged: AveragedModel,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    best: float,
-) -> None:
-    state = {
-        "recipe": asdict(recipe),
-        "model": model.state_dict(),
-        "averaged": averaged.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "step": step,
-        "best": best,
-    }
-    write_atomically(path, lambda file: torch.save(state, file))
-
-
-def _read_state(out: Path, recipe: Recipe, device: torch.device | str) -> dict:
-    path = out / "last.pt"
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        theirs = dict(state["recipe"])
-    except Exception as error:  # of many kinds, for a damaged file
-        raise ValueError(f"{path}: damaged; without it, the run starts anew") from error
-    for name, value in asdict(recipe).items():
-        if name != "steps" and theirs.get(name) != value:
-            raise ValueError(
-                f"{path}: that run has {name} = {theirs.get(name)}, this one {value}; "
-                "choose another folder, or the same settings"
-            )
-    return state
-
-
-def _write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def _forget_after(path: Path, step: int) -> None:
-    """Drop the records of steps that will be taken again."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    _write_text(path, "".join(line for line in lines if json.loads(line)["step"] <= step))
-
-
-def _append(path: Path, record: dict[str, float | int]) -> None:
-    with path.open("a") as file:
-        finite = {k: v if math.isfinite(v) else None for k, v in record.items()}
-        file.write(json.dumps(finite) + "\n")

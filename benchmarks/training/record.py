@@ -1,0 +1,61 @@
+"""What the three scripts beside this file share: the data, and where results go."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+from llflow import data, images
+
+ROOT = Path(__file__).parents[2]
+
+
+def arguments(description: str, example: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="pairs, in low/ and high/"
+    )
+    return parser
+
+
+def find(folder: Path, count: int) -> list[data.PairFiles]:
+    """`count` pairs, evenly spread over the folder's."""
+    pairs = data.find_pairs(folder)
+    return pairs[:: max(1, len(pairs) // count)][:count]
+
+
+def small_pairs(folder: Path, out: Path, count: int, side: int = 96) -> Path:
+    """`count` of the folder's pairs as a folder of their own, the middle of each picture only."""
+    for files in find(folder, count):
+        pair = data.read_pair(files)
+        _, height, width = pair.bright.shape
+        top, left = (height - side) // 2, (width - side) // 2
+        window = (..., slice(top, top + side), slice(left, left + side))
+        for name, picture in (("low", pair.dark), ("high", pair.bright)):
+            image = images.Picture(picture[window].float() / 255)
+            images.write(out / name / f"{files.name}.png", image)
+    return out
+
+
+def write(name: str, result: dict) -> None:
+    """Write benchmarks/results/NAME.json, with the commit and the machine that it is from."""
+    commit = ["git", "describe", "--always", "--dirty"]
+    described = subprocess.run(commit, cwd=ROOT, capture_output=True, text=True, check=False)
+    machine = {
+        "commit": described.stdout.strip(),
+        "processor": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+    }
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(machine | result, indent=1) + "\n")
+    print(f"\nwritten: {path.relative_to(ROOT)}")

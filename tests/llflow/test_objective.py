@@ -1,0 +1,164 @@
+"""What training minimises, by hand; where its gradients go; what the backward pass remembers."""
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+from llflow import LLFlow
+from llflow.model import KEEP
+from llflow.prior import squeeze_map
+from llflow.training.objective import Objective
+
+
+@pytest.fixture
+def pair():
+    generator = torch.Generator().manual_seed(0)
+    bright = torch.rand(2, 3, 16, 24, generator=generator)
+    return bright, torch.rand(2, 6, 16, 24, generator=generator)
+
+
+@pytest.fixture
+def model(nano):
+    return copy.deepcopy(nano).train()
+
+
+def like(nano, **changes):
+    """Another configuration with nano's weights."""
+    model = LLFlow(replace(nano.config, **changes))
+    model.load_state_dict(nano.state_dict())
+    return model
+
+
+def test_l1_is_the_error_of_the_picture_at_the_priors_mean(model, pair):
+    model, (bright, low) = model.double(), (x.double() for x in pair)
+    cond = model.condition(low)
+    picture, _ = model.flow.bijection.inverse(squeeze_map(cond["color_map"]), cond)
+    by_hand = torch.stack([(x - y).abs().mean() for x, y in zip(picture, bright, strict=True)])
+    terms = Objective(model, l1_weight=7.0)("l1", bright, low)
+    assert terms.keys() == {"loss", "l1"}
+    torch.testing.assert_close(terms["l1"], by_hand)
+    torch.testing.assert_close(terms["loss"], 7 * by_hand)
+
+
+def test_nll_is_the_models(model, pair):
+    selector = torch.tensor([True, False])
+    terms = Objective(model)("nll", *pair, selector)
+    assert terms.keys() == {"loss", "nll"}
+    torch.testing.assert_close(terms["nll"], model.nll(*pair, selector))
+    assert torch.equal(terms["loss"], terms["nll"])
+
+
+def test_nll_plus_l1_is_the_weighted_sum(model, pair):
+    objective = Objective(model, l1_weight=7.0)
+    nll, l1, both = (objective(loss, *pair, True) for loss in ("nll", "l1", "nll+l1"))
+    torch.testing.assert_close(both["loss"], nll["nll"] + 7 * l1["l1"])
+    torch.testing.assert_close(both["nll"], nll["nll"])
+    torch.testing.assert_close(both["l1"], l1["l1"])
+    assert both["loss"].shape == (2,)
+
+
+def test_an_unknown_loss_is_refused(model, pair):
+    with pytest.raises(ValueError, match=r"among nll, l1, nll\+l1, got 'l2'"):
+        Objective(model)("l2", *pair)
+
+
+def test_the_standard_prior_is_a_unit_normal(nano, pair):
+    bright, low = (x.double() for x in pair)
+    model = like(nano, prior="standard").double()
+    cond = model.condition(low)
+    z, logdet = model.flow.bijection(bright, cond)
+    nats = -0.5 * (z.square() + math.log(2 * math.pi)).sum((1, 2, 3)) + logdet
+    expected = -nats / (16 * 24 * math.log(2))
+    for from_reference in (False, True):  # the color map is of no account, whosever it is
+        terms = Objective(model)("nll", bright, low, from_reference)
+        torch.testing.assert_close(terms["nll"], expected)
+    picture, _ = model.flow.bijection.inverse(torch.zeros_like(z), cond)
+    l1 = Objective(model)("l1", bright, low)["l1"]
+    torch.testing.assert_close(l1, (picture - bright).abs().mean((1, 2, 3)))
+
+
+def moved(model, loss, pair, **options):
+    """Names of the parameters with a gradient that isn't zero."""
+    model.zero_grad()
+    Objective(model)(loss, *pair, **options)["loss"].mean().backward()
+    named = model.named_parameters()
+    return {name for name, p in named if p.grad is not None and p.grad.any()}
+
+
+@pytest.mark.parametrize("loss", ["nll", "l1", "nll+l1"])
+def test_gradients_reach_every_parameter(model, pair, loss):
+    assert moved(model, loss, pair) == {name for name, _ in model.named_parameters()}
+
+
+def test_the_color_head_learns_from_its_own_samples_alone(nano, model, pair):
+    everything = {name for name, _ in model.named_parameters()}
+    head = {"encoder.color_head.weight", "encoder.color_head.bias"}
+    assert moved(model, "nll", pair, from_reference=True) == everything - head
+    standard = like(nano, prior="standard")
+    assert moved(standard, "nll", pair) == everything - head
+    assert moved(standard, "l1", pair) == everything - head
+    Objective(standard)("nll", *pair)["loss"].mean().backward()
+    grads = [standard.get_parameter(name).grad for name in head]
+    assert all(grad is not None for grad in grads)  # 0, so that other processes don't wait for it
+
+
+# --- memory and precision --------------------------------------------------------------------
+
+
+def saved_bytes(model, loss, pair):
+    """What the backward pass remembers besides parameters; and the gradients it then gives."""
+    parameters = {parameter.data_ptr() for parameter in model.parameters()}
+    sizes = {}
+
+    def pack(tensor):
+        if tensor.data_ptr() not in parameters:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    model.zero_grad()
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        value = Objective(model, l1_weight=7.0)(loss, *pair)["loss"].mean()
+    value.backward()
+    return sum(sizes.values()), value.detach(), [p.grad.clone() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("loss", ["nll", "l1"])
+def test_keeping_less_takes_less_memory_and_gives_the_same_gradients(model, pair, loss):
+    saved, values, gradients = {}, {}, {}
+    for keep in KEEP:
+        model.keep = keep
+        saved[keep], values[keep], gradients[keep] = saved_bytes(model, loss, pair)
+    assert saved["nothing"] < saved["inputs"] < saved["all"] / 2
+    for keep in ("inputs", "nothing"):
+        torch.testing.assert_close(values[keep], values["all"])
+        for kept, plain in zip(gradients[keep], gradients["all"], strict=True):
+            # "nothing" inverts what it needs: float32 rounding, through some 20 layers.
+            atol = 1e-5 * plain.abs().max().item()
+            torch.testing.assert_close(kept, plain, rtol=1e-3, atol=atol)
+
+
+def test_an_unknown_keep_is_refused(model):
+    with pytest.raises(ValueError, match="keep among all, inputs, nothing, got 'some'"):
+        model.keep = "some"
+
+
+def test_in_bf16_the_latent_and_its_log_det_stay_float32(model, pair):
+    seen = []
+    model.encoder.trunk[0].register_forward_hook(lambda m, i, out: seen.append(out.dtype))
+    flow = []
+    model.flow.bijection.register_forward_hook(lambda m, i, out: flow.extend(out))
+    objective = Objective(model, l1_weight=7.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = objective("nll+l1", *pair)
+    assert seen == [torch.bfloat16]
+    assert [x.dtype for x in flow] == [torch.float32] * 2
+    assert {term.dtype for term in terms.values()} == {torch.float32}
+    terms["loss"].mean().backward()
+    assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
+    plain = objective("nll+l1", *pair)
+    # bf16 has 8 bits of mantissa; the nets' outputs are 0.1 or so of what they shift.
+    torch.testing.assert_close(terms["nll"], plain["nll"], rtol=2e-2, atol=2e-2)

@@ -1,0 +1,175 @@
+"""Recipes: what they refuse, what the shipped ones hold, and how files and options go together."""
+
+import math
+from dataclasses import asdict
+
+import pytest
+
+from llflow.model import SIZES
+from llflow.training.recipe import Recipe, RecipeError
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"size": "huge"},
+        {"prior": "none"},
+        {"loss": "l2"},
+        {"precision": "fp16"},
+        {"keep": "some"},
+        {"steps": 0},
+        {"batch": -1},
+        {"accumulate": 0},
+        {"crop": 20},
+        {"crop": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": math.nan},
+        {"learning_rate": math.inf},
+        {"l1_weight": 0.0},
+        {"l1_weight": math.inf},
+        {"clip": 0.0},
+        {"warmup": -1},
+        {"pretrain": -1},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"reference_prior": 1.0},
+        {"synthetic_share": -0.1},
+        {"average": 1.0},
+        {"held_out": 1.5},
+    ],
+    ids=str,
+)
+def test_settings_out_of_range(changes):
+    ((name, value),) = changes.items()
+    with pytest.raises(RecipeError, match=f"recipe: expected .*{name}.* got {value!r}"):
+        Recipe(**changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("steps", 3.0, "int"),
+        ("steps", True, "int"),
+        ("clip", "50", "float"),
+        ("compile", 1, "bool"),
+        ("size", 1, "str"),
+    ],
+)
+def test_settings_of_another_type(name, value, wanted):
+    with pytest.raises(RecipeError, match=f"expected {name} to be of type {wanted}, got {value!r}"):
+        Recipe(**{name: value})
+
+
+def test_whole_numbers_are_numbers():
+    assert repr(Recipe(clip=50).clip) == "50.0"
+    assert Recipe(clip=math.inf).clip == math.inf  # no clipping
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder_only": True}, "loss l1 and pretrain 0 with encoder_only, got .'nll', 0."),
+        ({"encoder_only": True, "loss": "l1", "pretrain": 5}, "got .'l1', 5."),
+        ({"keep": "nothing", "precision": "bf16"}, "with precision bf16"),
+    ],
+)
+def test_settings_that_do_not_go_together(changes, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe(**changes)
+
+
+def test_the_learning_rate_rises_then_halves():
+    recipe = Recipe(steps=1000, warmup=10, learning_rate=0.8)
+    rates = [recipe.learning_rate_at(step) for step in (0, 4, 9, 499, 500, 749, 750, 900, 950, 999)]
+    expected = [0.08, 0.4, 0.8, 0.8, 0.4, 0.4, 0.2, 0.1, 0.05, 0.05]
+    assert rates == pytest.approx(expected)
+    assert Recipe(warmup=0).learning_rate_at(0) == Recipe().learning_rate
+    short = Recipe(steps=50, warmup=500, learning_rate=1.0)
+    assert [short.learning_rate_at(step) for step in (0, 4, 5)] == pytest.approx([0.2, 1.0, 1.0])
+
+
+def test_pretraining_takes_nll_first():
+    recipe = Recipe(loss="l1", pretrain=3)
+    assert [recipe.loss_at(step) for step in (0, 2, 3, 9)] == ["nll", "nll", "l1", "l1"]
+
+
+def test_networks_of_recipes(nano_size):
+    assert Recipe(size="large").config() == SIZES["large"]
+    assert Recipe().config() == SIZES["tiny"]
+    assert Recipe(prior="standard").config().prior == "standard"
+    encoder = Recipe(encoder_only=True, loss="l1").config()
+    assert (encoder.steps, encoder.color_head) == (0, "full")
+
+
+# --- shipped ---------------------------------------------------------------------------------
+
+PAPER = {
+    "batch": 16,
+    "crop": 160,
+    "learning_rate": 5e-4,
+    "loss": "nll",
+    "reference_prior": 0.2,
+    "weights": "",
+    "prior": "color_map",
+}
+
+
+def test_every_shipped_recipe_reads():
+    assert Recipe.shipped() == ["fine-tune", "large", "small", "tiny"]
+    for name in Recipe.shipped():
+        assert isinstance(Recipe.read(name), Recipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("small", {"size": "small", "steps": 45_000}),
+        ("large", {"size": "large", "steps": 40_000, "warmup": 3_000}),
+        ("tiny", {"size": "tiny"}),
+    ],
+)
+def test_recipes_hold_the_figures_of_the_paper_and_its_release(name, expected):
+    recipe = asdict(Recipe.read(name))
+    expected = PAPER | expected
+    assert {key: recipe[key] for key in expected} == expected
+
+
+def test_fine_tuning_starts_from_the_shipped_weights_of_its_size():
+    recipe = Recipe.read("fine-tune")
+    assert (recipe.size, recipe.weights) == ("tiny", "tiny")
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"stesp = 3", "no setting is called 'stesp'; did you mean 'steps'[?]$"),
+        (b"learning-rate = 1e-4", "no setting is called 'learning-rate'; did you mean 'learning_r"),
+        (b"[train]\nsteps = 3", "no setting is called 'train'"),
+        (b"steps = 3\nclip = '9'", "recipe: expected clip to be of type float, got '9'"),
+        (b"steps = 0", "recipe: expected steps > 0, got 0"),
+        (b"steps : 3", r"not TOML \(.*line 1"),
+        (b"steps = 3\nsteps = 4", "not TOML"),
+        (b"size = '\xff'", "not TOML"),
+        (b"\x00\x01", "not TOML"),
+        (None, "no such file, nor a shipped recipe .fine-tune, large, small, tiny"),
+        ("folder", "Is a directory"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, content, message):
+    path = tmp_path / "mine.toml"
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RecipeError, match=f"^{path}: {message}") as raised:
+        Recipe.read(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_holds_what_differs_from_the_defaults(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('steps = 12_000\nloss = "nll+l1"\nclip = 50\n')
+    assert Recipe.read(path) == Recipe(steps=12_000, loss="nll+l1", clip=50.0)

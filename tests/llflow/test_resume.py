@@ -1,0 +1,191 @@
+"""A run that was stopped, by an exception or by force, ends as if it hadn't been."""
+
+import random
+import time
+
+import pytest
+import torch
+from short_runs import (
+    PROGRAM,
+    SHORT,
+    arguments,
+    assert_same_run,
+    events,
+    records,
+    same,
+    start,
+    state,
+)
+
+from llflow import checkpoint, data
+from llflow.training.state import State
+
+
+def interrupt_at(monkeypatch, step):
+    read = data.Crops.__getitem__
+
+    def read_or_stop(self, index):
+        if index == step:
+            raise KeyboardInterrupt
+        return read(self, index)
+
+    monkeypatch.setattr(data.Crops, "__getitem__", read_or_stop)
+
+
+@pytest.mark.parametrize(
+    ("step", "changes"),
+    [(1, {}), (4, {"synthetic_share": 0.5}), (6, {"average": 0.5}), (7, {"loss": "nll+l1"})],
+    ids=str,
+)
+def test_interrupted_and_started_again_it_ends_the_same(run, tmp_path, monkeypatch, step, changes):
+    run("whole", **changes)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step)
+        with pytest.raises(KeyboardInterrupt):
+            run("parts", **changes)
+    run("parts", **changes)
+    assert state(tmp_path / "whole")["progress"]["step"] == SHORT["steps"]
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def stop(*args, **options):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("with_weights", [False, True])
+@pytest.mark.parametrize(
+    "where", ["State.save", "checkpoint.save", "validation_psnr", "_selector", "write_atomically"]
+)
+def test_interrupted_before_the_first_step_it_goes_on(
+    run, tmp_path, monkeypatch, weights, with_weights, where
+):
+    options = {"weights": str(weights), "learning_rate": 1e-9} if with_weights else {}
+    run("whole", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"llflow.training.train.{where}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run("parts", **options)
+    run("parts", **options)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_records_of_steps_taken_again_are_dropped(run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 5)  # validated at 4, saved at 3
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert [record["step"] for record in records(tmp_path / "run")] == [4]
+    run()
+    assert [record["step"] for record in records(tmp_path / "run")] == [4, 8]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"text",
+        "truncated",
+        {"step": 1},
+        "without a model",
+        "of another network",
+        "with text for a number",
+    ],
+    ids=str,
+)
+def test_a_damaged_state_is_named(run, tmp_path, content):
+    run(steps=2)
+    last = tmp_path / "run" / "last.pt"
+    saved = state(tmp_path / "run")
+    if content == "truncated":
+        last.write_bytes(last.read_bytes()[:-1000])
+    elif isinstance(content, bytes):
+        last.write_bytes(content)
+    else:
+        changes = {
+            "without a model": {"model": None},
+            "of another network": {"model": {"weight": torch.zeros(3)}},
+            "with text for a number": {"progress": saved["progress"] | {"step": "two"}},
+        }
+        torch.save(saved | changes[content] if isinstance(content, str) else content, last)
+    with pytest.raises(ValueError, match=rf"^{last}: damaged, or of another version; without it"):
+        run(steps=4)
+
+
+def test_a_state_that_cannot_be_read_is_not_called_damaged(run, tmp_path):
+    run(steps=2)
+    last = tmp_path / "run" / "last.pt"
+    last.unlink()
+    last.mkdir()
+    with pytest.raises(IsADirectoryError):
+        run(steps=4)
+
+
+class Bomb:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_a_state_cannot_run_code(run, tmp_path, capsys):
+    run(steps=2)
+    torch.save(state(tmp_path / "run") | {"x": Bomb()}, tmp_path / "run" / "last.pt")
+    with pytest.raises(ValueError, match="damaged"):
+        run(steps=4)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_a_state_holds_no_more_than_it_needs(run, tmp_path, monkeypatch):
+    """The anchor is a copy of its own: training on doesn't move it."""
+    anchors = []
+    drop = State.drop_anchor
+    monkeypatch.setattr(
+        State, "drop_anchor", lambda self: drop(self) or anchors.append(self.anchor["model"])
+    )
+    run(steps=4, save_every=2)
+    first = {name: tensor.clone() for name, tensor in anchors[-1].items()}
+    last = state(tmp_path / "run")
+    assert same(first, last["anchor"]["model"])
+    assert not same(first, last["model"])
+
+
+# --- killed ----------------------------------------------------------------------------------
+
+
+def kill(process, folder, saves, rng):
+    """SIGKILL at a random moment after so many new saves of last.pt."""
+    last, seen, times = folder / "last.pt", -1, [time.monotonic()]
+    while len(times) <= saves:
+        assert process.poll() is None, process.communicate()[0]
+        at = last.stat().st_mtime_ns if last.exists() else -1
+        if at != seen:
+            seen = at
+            times.append(time.monotonic())
+        time.sleep(0.002)
+    time.sleep(rng.uniform(0, max(0.2, times[-1] - times[-2])))
+    ended = process.poll() is not None
+    process.kill()
+    process.communicate()
+    assert not ended, "it was over before it could be killed: more steps are needed"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"save_every": 1, "validate_every": 5},
+        {"save_every": 2, "learning_rate": 5.0, "clip": float("inf")},
+    ],
+    ids=["smooth", "with roll-backs"],
+)
+def test_killed_at_random_moments_it_ends_the_same(run, pairs_folder, tmp_path, settings):
+    settings = {"steps": 40, "warmup": 0, "validate_every": 10} | settings
+    run("whole", **settings)
+    back = [event for event in events(tmp_path / "whole") if "back to" in event]
+    assert bool(back) == ("learning_rate" in settings)
+    parts, rng = tmp_path / "parts", random.Random(0)
+    call = arguments(pairs_folder, parts, **settings)
+    for saves in (1, 5):
+        kill(start(PROGRAM, *call), parts, saves, rng)
+    output, _ = (process := start(PROGRAM, *call)).communicate()
+    assert process.returncode == 0, output
+    assert "going on at step" in output
+    assert isinstance(checkpoint.load(parts / "best.safetensors"), torch.nn.Module)
+    assert_same_run(tmp_path / "whole", parts)
