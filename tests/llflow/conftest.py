@@ -1,5 +1,7 @@
 """A tiny random network, folders of pictures to try it on, the command line, and training."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -61,9 +63,9 @@ def llflow(capsys):
         except SystemExit as end:
             code = end.code
         captured = capsys.readouterr()
-        lines = captured.err.replace("\r", "\n").splitlines()
-        messages = [line for line in lines if line.strip() and "|" not in line]
-        return code, captured.out, "\n".join(messages)
+        bars = re.compile(r"\r?[^\r\n]*\| *\d+/\d+ \[[^\]]*\]|\x1b\[A")
+        lines = bars.sub("\n", captured.err).splitlines()
+        return code, captured.out, "\n".join(line for line in lines if line.strip())
 
     return call
 

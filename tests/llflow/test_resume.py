@@ -1,5 +1,6 @@
 """A run that was stopped, by an exception or by force, ends as if it hadn't been."""
 
+import math
 import random
 import time
 
@@ -7,7 +8,6 @@ import pytest
 import torch
 from short_runs import (
     PROGRAM,
-    SHORT,
     arguments,
     assert_same_run,
     events,
@@ -17,7 +17,7 @@ from short_runs import (
     state,
 )
 
-from llflow import checkpoint, data
+from llflow import data
 from llflow.training.state import State
 
 
@@ -34,17 +34,18 @@ def interrupt_at(monkeypatch, step):
 
 @pytest.mark.parametrize(
     ("step", "changes"),
-    [(1, {}), (4, {"synthetic_share": 0.5}), (6, {"average": 0.5}), (7, {"loss": "nll+l1"})],
+    [(1, {}), (4, {"synthetic_share": 0.5, "loss": "nll+l1"}), (5, {"average": 0.5})],
     ids=str,
 )
 def test_interrupted_and_started_again_it_ends_the_same(run, tmp_path, monkeypatch, step, changes):
+    changes = {"steps": 6} | changes
     run("whole", **changes)
     with monkeypatch.context() as patch:
         interrupt_at(patch, step)
         with pytest.raises(KeyboardInterrupt):
             run("parts", **changes)
     run("parts", **changes)
-    assert state(tmp_path / "whole")["progress"]["step"] == SHORT["steps"]
+    assert state(tmp_path / "whole")["progress"]["step"] == 6
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
@@ -52,14 +53,22 @@ def stop(*args, **options):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("with_weights", [False, True])
 @pytest.mark.parametrize(
-    "where", ["State.save", "checkpoint.save", "validation_psnr", "_selector", "write_atomically"]
+    ("where", "with_weights"),
+    [
+        ("write_atomically", False),
+        ("State.save", False),
+        ("State.save", True),
+        ("checkpoint.save", True),
+        ("_selector", True),
+    ],
 )
 def test_interrupted_before_the_first_step_it_goes_on(
-    run, tmp_path, monkeypatch, weights, with_weights, where
+    run, tmp_path, monkeypatch, weights, where, with_weights
 ):
-    options = {"weights": str(weights), "learning_rate": 1e-9} if with_weights else {}
+    options = {"steps": 1, "learning_rate": 1e-9} | (
+        {"weights": str(weights)} if with_weights else {}
+    )
     run("whole", **options)
     with monkeypatch.context() as patch:
         patch.setattr(f"llflow.training.train.{where}", stop)
@@ -167,25 +176,17 @@ def kill(process, folder, saves, rng):
     assert not ended, "it was over before it could be killed: more steps are needed"
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"save_every": 1, "validate_every": 5},
-        {"save_every": 2, "learning_rate": 5.0, "clip": float("inf")},
-    ],
-    ids=["smooth", "with roll-backs"],
-)
-def test_killed_at_random_moments_it_ends_the_same(run, pairs_folder, tmp_path, settings):
-    settings = {"steps": 40, "warmup": 0, "validate_every": 10} | settings
+def test_killed_at_random_moments_it_ends_the_same(run, pairs_folder, tmp_path):
+    """Also where it goes back, as it has to at 600 times the usual learning rate."""
+    settings = {"steps": 30, "warmup": 0, "learning_rate": 0.3, "clip": math.inf}
+    settings |= {"save_every": 2, "validate_every": 10}
     run("whole", **settings)
-    back = [event for event in events(tmp_path / "whole") if "back to" in event]
-    assert bool(back) == ("learning_rate" in settings)
+    assert any("back to the weights" in event for event in events(tmp_path / "whole"))
     parts, rng = tmp_path / "parts", random.Random(0)
     call = arguments(pairs_folder, parts, **settings)
-    for saves in (1, 5):
+    for saves in (1, 3, 2, 4):
         kill(start(PROGRAM, *call), parts, saves, rng)
     output, _ = (process := start(PROGRAM, *call)).communicate()
     assert process.returncode == 0, output
     assert "going on at step" in output
-    assert isinstance(checkpoint.load(parts / "best.safetensors"), torch.nn.Module)
     assert_same_run(tmp_path / "whole", parts)

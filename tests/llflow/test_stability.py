@@ -122,9 +122,9 @@ def test_the_weights_gone_back_to_are_proven(run, tmp_path, monkeypatch):
     assert same(proven["model"], back["model"])
 
 
-@pytest.mark.parametrize("step", [8, 10, 11])
+@pytest.mark.parametrize("step", [8, 10])
 def test_going_on_across_a_roll_back_is_exact(run, tmp_path, monkeypatch, step):
-    """Interrupted between the steps that lead to it, just then, and after it."""
+    """Interrupted between the steps that lead to it, and just then."""
     spoil(monkeypatch, range(5, 10))
     changes = {"steps": 13, "save_every": 4, "validate_every": 8, "warmup": 0}
     run("whole", **changes)

@@ -153,7 +153,6 @@ def test_an_overflow_in_validation_does_not_end_the_run(run, tmp_path, monkeypat
 @pytest.mark.parametrize(
     "changes",
     [
-        {"loss": "l1"},
         {"prior": "standard"},
         {"loss": "nll+l1", "precision": "bf16", "keep": "inputs"},
     ],

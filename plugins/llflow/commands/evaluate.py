@@ -24,7 +24,7 @@ from llflow.evaluation.perceptual import NETS
 EXAMPLES = """\
 examples:
   llflow evaluate --data LOL/our485 --split tiny
-  llflow evaluate --data LOL/eval15 --weights tiny mine.safetensors --json eval15.json
+  llflow evaluate --data LOL/eval15 --weights mine.safetensors --json eval.json
   llflow evaluate --outputs results/ --reference LOL/eval15/high --csv each.csv
 """
 

@@ -30,8 +30,8 @@ def thumbnails(pairs: Sequence[PairFiles], what: str) -> dict[str, Tensor]:
     Raises:
         DataError, OSError: a picture can't be read.
     """
-    bar = tqdm(pairs, desc=f"looking at {what}", unit="picture")
-    return {pair.name: thumbnail(read_picture(pair.bright)) for pair in bar}
+    with tqdm(pairs, desc=f"looking at {what}", unit="picture") as bar:
+        return {pair.name: thumbnail(read_picture(pair.bright)) for pair in bar}
 
 
 def likeness(a: Tensor, b: Tensor) -> Tensor:

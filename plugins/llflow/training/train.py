@@ -214,32 +214,36 @@ class _Run:
         began = saved = time.monotonic()
         steps = range(state.step, recipe.steps)
         batches = _ahead(crops, steps)
-        bar = tqdm(
+        with tqdm(
             batches,
             initial=state.step,
             total=recipe.steps,
             unit="step",
             disable=self.log is None,
-        )
-        for bright, low in bar:
-            terms, norm = self.step(bright, low)
-            is_last = state.step == recipe.steps
-            if self.log is None:
-                continue
-            if state.step % 20 == 0:
-                values = {name: term.item() for name, term in terms.items()}
-                bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
-                rate = state.optimizer.param_groups[0]["lr"]
-                seconds = time.monotonic() - began
-                self.log.write(
-                    state.step, **values, gradient=norm.item(), learning_rate=rate, seconds=seconds
-                )
-            if state.step % validate_every == 0 or is_last:
-                self.validate(bar)
-            overdue = time.monotonic() - saved > SAVE_AFTER
-            if overdue or state.step % self.save_every == 0 or is_last:
-                saved = time.monotonic()
-                state.save(self.out / "last.pt")
+        ) as bar:
+            for bright, low in bar:
+                terms, norm = self.step(bright, low)
+                is_last = state.step == recipe.steps
+                if self.log is None:
+                    continue
+                if state.step % 20 == 0:
+                    values = {name: term.item() for name, term in terms.items()}
+                    bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
+                    rate = state.optimizer.param_groups[0]["lr"]
+                    seconds = time.monotonic() - began
+                    self.log.write(
+                        state.step,
+                        **values,
+                        gradient=norm.item(),
+                        learning_rate=rate,
+                        seconds=seconds,
+                    )
+                if state.step % validate_every == 0 or is_last:
+                    self.validate(bar)
+                overdue = time.monotonic() - saved > SAVE_AFTER
+                if overdue or state.step % self.save_every == 0 or is_last:
+                    saved = time.monotonic()
+                    state.save(self.out / "last.pt")
         if self.log is not None:
             self.log.close()
 
