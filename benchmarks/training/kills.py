@@ -33,19 +33,18 @@ def started(call: list[str], output: Path) -> subprocess.Popen:
 
 
 def killed(process: subprocess.Popen, out: Path, rng: random.Random) -> str | None:
-    """SIGKILL at a random moment, from the start to the third save; where the run was then."""
-    last, saves, seen = out / "last.pt", 0, None
-    wanted, longest = rng.randrange(4), 1.0
-    if wanted == 0:  # while it starts, reads pictures, or goes on
-        time.sleep(rng.uniform(0, 12))
-    waits = time.monotonic()
-    while saves < wanted and process.poll() is None:
+    """SIGKILL at a random moment, from the start to the fourth save; where the run was then."""
+    last, saves, times = out / "last.pt", rng.randrange(4), [time.monotonic()]
+    seen = last.stat().st_mtime_ns if last.exists() else None
+    while len(times) <= saves and process.poll() is None:
         at = last.stat().st_mtime_ns if last.exists() else None
-        if at is not None and at != seen:
-            saves, seen = saves + 1, at
-            longest, waits = time.monotonic() - waits, time.monotonic()
+        if at != seen:
+            seen = at
+            times.append(time.monotonic())
         time.sleep(0.002)
-    time.sleep(rng.uniform(0, min(longest, 5)))
+    # Between two saves; or before the first: while it starts, reads pictures, or goes on.
+    longest = times[-1] - times[-2] if saves > 1 else [10, 1][saves]
+    time.sleep(rng.random() * longest)
     if process.poll() is not None:
         return None
     process.kill()
@@ -85,7 +84,7 @@ def main() -> None:
         "python benchmarks/training/kills.py --data LOL/our485 --kills 20",
     )
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
     args = parser.parse_args()
     rng, moments = random.Random(args.seed), []

@@ -111,6 +111,37 @@ def test_folded_model_is_frozen(pair):
     assert not any(parameter.requires_grad for parameter in folded.parameters())
 
 
+def test_without_a_flow_the_color_map_is_the_picture(pair):
+    torch.manual_seed(0)
+    model = LLFlow(replace(NANO, steps=0, color_head="full"))
+    bright, low = pair
+    model.initialize(bright, low)  # nothing to set
+    assert not list(model.flow.parameters())
+    cond = model.condition(low)
+    assert torch.equal(model.typical(cond), cond["color_map"])
+    assert torch.equal(model.fold().typical(cond), cond["color_map"])
+
+
+@pytest.mark.parametrize("color_head", ["half", "full"])
+def test_color_map_has_the_resolution_of_its_head(pair, color_head):
+    torch.manual_seed(0)
+    color_map = LLFlow(replace(NANO, color_head=color_head)).condition(pair[1])["color_map"]
+    assert color_map.shape == pair[0].shape
+    blocks = color_map.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+    is_constant = torch.equal(blocks, blocks[:, :, :, :1, :, :1].expand_as(blocks))
+    assert is_constant == (color_head == "half")
+
+
+def test_the_prior_is_centred_as_configured(pair):
+    torch.manual_seed(0)
+    for prior, factor in (("color_map", 1), ("standard", 0)):
+        model = LLFlow(replace(NANO, prior=prior))
+        cond = model.condition(pair[1])
+        base = model.flow.base(cond)
+        assert torch.equal(base.mean, factor * squeeze_map(cond["color_map"]))
+        assert (base.stddev == 1).all()
+
+
 def test_color_map_stays_in_float32_under_autocast(pair):
     with torch.autocast("cpu", torch.bfloat16):
         assert LLFlow(NANO).condition(pair[1])["color_map"].dtype == torch.float32
@@ -177,6 +208,9 @@ def test_every_condition_reaches_the_latent(pair, name):
     [
         ({"features": 0}, "features"),
         ({"steps": 1.5}, "steps"),
+        ({"steps": -1}, "steps"),
+        ({"prior": "normal"}, "prior"),
+        ({"color_head": "third"}, "color_head"),
         ({"taps": ()}, "taps"),
         ({"taps": (2,)}, "taps"),
         ({"color_map": "median"}, "color_map"),

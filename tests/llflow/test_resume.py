@@ -78,6 +78,18 @@ def test_interrupted_before_the_first_step_it_goes_on(
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_what_was_being_written_is_removed(run, tmp_path):
+    run(steps=1)
+    cut_off = [
+        tmp_path / "run" / f".{16 * '0'}.tmp",
+        tmp_path / "run" / "pictures" / f".{16 * 'f'}.tmp",
+    ]
+    for path in cut_off:
+        path.write_bytes(b"half")
+    run(steps=2)
+    assert not any(path.exists() for path in cut_off)
+
+
 def test_records_of_steps_taken_again_are_dropped(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt_at(patch, 5)  # validated at 4, saved at 3
@@ -160,16 +172,17 @@ def test_a_state_holds_no_more_than_it_needs(run, tmp_path, monkeypatch):
 
 
 def kill(process, folder, saves, rng):
-    """SIGKILL at a random moment after so many new saves of last.pt."""
-    last, seen, times = folder / "last.pt", -1, [time.monotonic()]
-    while len(times) <= saves:
+    """SIGKILL at a random moment between so many new saves of last.pt and the next."""
+    last, times = folder / "last.pt", []
+    seen = last.stat().st_mtime_ns if last.exists() else None
+    while len(times) < saves:
         assert process.poll() is None, process.communicate()[0]
-        at = last.stat().st_mtime_ns if last.exists() else -1
+        at = last.stat().st_mtime_ns if last.exists() else None
         if at != seen:
             seen = at
             times.append(time.monotonic())
         time.sleep(0.002)
-    time.sleep(rng.uniform(0, max(0.2, times[-1] - times[-2])))
+    time.sleep(rng.random() * (times[-1] - times[-2] if saves > 1 else 0.1))
     ended = process.poll() is not None
     process.kill()
     process.communicate()
@@ -184,7 +197,7 @@ def test_killed_at_random_moments_it_ends_the_same(run, pairs_folder, tmp_path):
     assert any("back to the weights" in event for event in events(tmp_path / "whole"))
     parts, rng = tmp_path / "parts", random.Random(0)
     call = arguments(pairs_folder, parts, **settings)
-    for saves in (1, 3, 2, 4):
+    for saves in (1, 2, 3, 1):
         kill(start(PROGRAM, *call), parts, saves, rng)
     output, _ = (process := start(PROGRAM, *call)).communicate()
     assert process.returncode == 0, output
