@@ -2,12 +2,10 @@
 
 import re
 
-import numpy as np
 import pytest
 import torch
 from nano import NANO
-from PIL import Image
-from short_runs import SHORT
+from short_runs import SHORT, write_pairs
 
 from llflow import LLFlow, checkpoint, cli, data
 from llflow.model import SIZES
@@ -38,19 +36,6 @@ def weights(nano, tmp_path_factory):
 @pytest.fixture
 def pairs_folder(tmp_path):
     return write_pairs(tmp_path / "pairs")
-
-
-def write_pairs(folder):
-    """Six smooth scenes of 40×48, bright in high/ and at a fifth in low/."""
-    rng = np.random.default_rng(0)
-    for part in ("low", "high"):
-        (folder / part).mkdir(parents=True)
-    for index in range(6):
-        coarse = Image.fromarray(rng.integers(60, 250, (5, 6, 3), dtype=np.uint8))
-        bright = np.asarray(coarse.resize((48, 40), Image.Resampling.BICUBIC))
-        Image.fromarray(bright).save(folder / "high" / f"{index}.png")
-        Image.fromarray((bright * 0.2).astype(np.uint8)).save(folder / "low" / f"{index}.png")
-    return folder
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Short runs of training: their settings, what they leave, and runs in processes of their own."""
+"""Short runs of training: their pairs and settings, what they leave, and processes of their own."""
 
 import json
 import os
@@ -6,10 +6,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 SHORT = {"steps": 8, "batch": 2, "crop": 16, "warmup": 2, "held_out": 0.34, "seed": 3}
 PROGRAM = Path(__file__).with_name("nano.py")
+
+
+def write_pairs(folder):
+    """Six smooth scenes of 40×48, bright in high/ and at a fifth in low/."""
+    rng = np.random.default_rng(0)
+    for part in ("low", "high"):
+        (folder / part).mkdir(parents=True)
+    for index in range(6):
+        coarse = Image.fromarray(rng.integers(60, 250, (5, 6, 3), dtype=np.uint8))
+        bright = np.asarray(coarse.resize((48, 40), Image.Resampling.BICUBIC))
+        Image.fromarray(bright).save(folder / "high" / f"{index}.png")
+        Image.fromarray((bright * 0.2).astype(np.uint8)).save(folder / "low" / f"{index}.png")
+    return folder
 
 
 def records(folder):

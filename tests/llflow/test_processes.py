@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_pairs
 from nano import NANO
-from short_runs import PROGRAM, SHORT, arguments, assert_same_run, events, start, state
+from short_runs import PROGRAM, SHORT, arguments, assert_same_run, events, start, state, write_pairs
 
 from llflow import data
 from llflow.model import SIZES
