@@ -1,18 +1,20 @@
-"""The command `flowkit`: lists the plug-ins, or runs one."""
+"""The command `flowkit`: lists the plug-ins, runs one, or tells what its ops run on here."""
 
 from __future__ import annotations
 
 import difflib
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 
 import flowkit
 from flowkit import plugins
 
 USAGE = """\
-usage: flowkit [--help | --version | PLUGIN ARGS ...]
+usage: flowkit [--help | --version | info | PLUGIN ARGS ...]
 
-Without arguments: the installed plug-ins. With a plug-in's name: runs it with what follows.
+Without arguments: the installed plug-ins. With a plug-in's name: runs it with what follows. With
+info: versions and devices, and for each op the implementation that runs on each device, and why.
 
 example: flowkit llflow --help
 """
@@ -31,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name == "--version":
         print(f"flowkit {flowkit.__version__}")
         return 0
+    if name == "info" and not rest:
+        return _info()
     entry = plugins.found().get(name)
     if entry is None:
         print(f"flowkit: {_unknown(name)}", file=sys.stderr)
@@ -42,6 +46,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"flowkit: plug-in {name!r} can't be imported: {reason}", file=sys.stderr)
         return 1
     return plugin.main(rest)
+
+
+def _info() -> int:
+    import torch
+
+    from flowkit.ops import affine_coupling_choice, conv1x1_choice
+
+    print(f"flowkit {flowkit.__version__}, torch {torch.__version__}, triton {_version('triton')}")
+    devices = ["cpu"]
+    if torch.cuda.is_available():
+        devices.append("cuda")
+        major, minor = torch.cuda.get_device_capability()
+        print(f"cuda: {torch.cuda.get_device_name()}, compute capability {major}.{minor}")
+    for device in devices:
+        for channels in (12, 48, 192):
+            x = torch.empty(1, channels, 1, 1, device=device)
+            weight = torch.empty(channels, channels, device=device)
+            choices = {
+                "affine coupling": lambda x=x: affine_coupling_choice(x, x),
+                "1x1 convolution": lambda x=x, w=weight: conv1x1_choice(x, w),
+            }
+            for op, choose in choices.items():
+                try:
+                    choice = choose()
+                    line = f"{choice.name}: {choice.reason}"
+                except ValueError as error:
+                    line = f"refused: {error}"
+                print(f"{op}, {channels:3} channels, {device:<4}  {line}")
+    return 0
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _list_plugins() -> int:

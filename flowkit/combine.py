@@ -17,7 +17,8 @@ from flowkit.bijection import (
     require_image,
     zero_logdet,
 )
-from flowkit.layers import ActNorm, AffineInjector, FoldedConv1x1, InvConv1x1, Squeeze
+from flowkit.layers import ActNorm, AffineInjector, InvConv1x1, Squeeze
+from flowkit.layers.invconv1x1 import NormalizedConv1x1
 from flowkit.nets import ConvNet
 
 
@@ -42,14 +43,14 @@ class Chain(Bijection):
 
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         total = zero_logdet(x)
-        for layer, layer_cond in zip(self, self._conds(cond), strict=True):
+        for layer, layer_cond in self._merged(cond):
             x, logdet = layer(x, layer_cond)
             total = total + logdet
         return x, total
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         total = zero_logdet(y)
-        for layer, layer_cond in reversed(list(zip(self, self._conds(cond), strict=True))):
+        for layer, layer_cond in reversed(self._merged(cond)):
             y, logdet = layer.inverse(y, layer_cond)
             total = total + logdet
         return y, total
@@ -72,23 +73,25 @@ class Chain(Bijection):
         return Prepared(self, [layer.prepare(cond) for layer in self])
 
     def steps(self, cond: Cond) -> list[tuple[Bijection, Cond]]:
-        layers = zip(self, self._conds(cond), strict=True)
-        return [step for layer, layer_cond in layers for step in layer.steps(layer_cond)]
+        return [step for layer, entry in self._merged(cond) for step in layer.steps(entry)]
 
     def fold(self) -> Chain:
         """Every layer folded, and each ActNorm followed by an InvConv1x1 merged into one layer."""
-        folded: list[Bijection] = []
-        layers = list(self)
-        while layers:
-            layer = layers.pop(0)
-            following = layers[0] if layers else None
+        return Chain(*(layer.fold() for layer, _ in self._merged(None)))
+
+    def _merged(self, cond: Cond) -> list[tuple[Bijection, Cond]]:
+        """The maps to be applied, each with its condition: of an ActNorm and the 1x1 convolution
+        after it, the convolution does the work. Whoever has a hook in one of the two wants to see
+        it called."""
+        merged: list[tuple[Bijection, Cond]] = []
+        for layer, layer_cond in zip(self, self._conds(cond), strict=True):
+            before = merged[-1][0] if merged else None
             # Not their subclasses, which may do something else.
-            if type(layer) is ActNorm and type(following) is InvConv1x1:
-                folded.append(FoldedConv1x1(following.weight, layer))
-                layers.pop(0)
+            if type(before) is ActNorm and type(layer) is InvConv1x1 and not _hooked(before, layer):
+                merged[-1] = NormalizedConv1x1(before, layer), None
             else:
-                folded.append(layer.fold())
-        return Chain(*folded)
+                merged.append((layer, layer_cond))
+        return merged
 
     def __iter__(self) -> Iterator[Bijection]:
         return iter(self.layers)  # pyright: ignore[reportReturnType]
@@ -107,6 +110,10 @@ class Chain(Bijection):
             Example(lambda: cls(ActNorm(3), InvConv1x1(3), Squeeze(), ActNorm(12)), (3, 2, 2)),
             Example(lambda: cls(ActNorm(3), InvConv1x1(3)).fold(), (3, 2, 2), name="folded"),
         ]
+
+
+def _hooked(*modules: nn.Module) -> bool:
+    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
 
 
 class Inverse(Bijection):

@@ -81,20 +81,48 @@ class ConvNet(nn.Module):
         nn.init.normal_(self.first.weight, std=0.05)
         nn.init.normal_(self.second.weight, std=0.05)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.first_norm(self.first(x)))
+    def share(self, cond: Tensor) -> Tensor:
+        """What a condition in the last channels adds to the first convolution (B, hidden, H, W)."""
+        return _share(self.first, cond)
+
+    def forward(self, x: Tensor, share: Tensor | None = None) -> Tensor:
+        """The net's output for `x`, or for `x` beside the condition whose `share` is given."""
+        x = F.relu(self.first_norm(_first(self.first, x, share)))
         x = F.relu(self.second_norm(self.second(x)))
         return self.last(x)
 
-    def fold(self) -> nn.Sequential:
-        """The same map as five plain layers: norms and output scale merged into convolutions."""
-        return nn.Sequential(
+    def fold(self) -> FoldedConvNet:
+        """The same map, norms and output scale merged into the convolutions."""
+        return FoldedConvNet(
             _folded(self.first, self.first_norm.bias, self.first_norm.log_scale),
-            nn.ReLU(),
             _folded(self.second, self.second_norm.bias, self.second_norm.log_scale),
-            nn.ReLU(),
             _folded(self.last, self.last.bias, 3 * self.last.log_scale),
         )
+
+
+class FoldedConvNet(nn.Module):
+    """conv 3x3 – ReLU – conv 1x1 – ReLU – conv 3x3: a `ConvNet` for inference."""
+
+    def __init__(self, first: nn.Conv2d, second: nn.Conv2d, last: nn.Conv2d) -> None:
+        super().__init__()
+        self.first, self.second, self.last = first, second, last
+
+    def share(self, cond: Tensor) -> Tensor:
+        return _share(self.first, cond)
+
+    def forward(self, x: Tensor, share: Tensor | None = None) -> Tensor:
+        return self.last(F.relu_(self.second(F.relu_(_first(self.first, x, share)))))
+
+
+def _share(conv: nn.Conv2d, cond: Tensor) -> Tensor:
+    return F.conv2d(cond, conv.weight[:, -cond.shape[1] :], conv.bias, padding=1)
+
+
+def _first(conv: nn.Conv2d, x: Tensor, share: Tensor | None) -> Tensor:
+    # A convolution of joined channels is the sum of each part's convolution.
+    if share is None:
+        return conv(x)
+    return F.conv2d(x, conv.weight[:, : x.shape[1]], padding=1).add_(share)
 
 
 def _folded(conv: nn.Conv2d | ZeroConv, shift: Tensor, log_scale: Tensor) -> nn.Conv2d:

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     ("bijection", "plugins"),
-    ("cond", "nets", "statistics", "ops"),
+    ("cond", "nets", "statistics", "factorization", "ops"),
     ("layers", "combine", "reversible"),
     ("initialize", "flow", "transform"),
     ("", "interop", "testing", "cli", "__main__"),

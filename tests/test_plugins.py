@@ -96,3 +96,16 @@ def test_llflow_is_installed_and_keeps_to_the_plugin_contract():
     assert "\n" not in plugin.summary
     assert plugin.packages == ("llflow",)
     assert callable(plugin.main)
+
+
+def test_info_tells_what_runs_and_why(capsys, monkeypatch):
+    monkeypatch.setenv("FLOWKIT_IMPL", "auto")
+    assert main(["info"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"flowkit {flowkit.__version__}, torch ")
+    on_cpu = [line for line in lines if " cpu " in line]
+    assert len(on_cpu) == 6
+    assert all("reference: the kernels are for CUDA, this is cpu" in line for line in on_cpu)
+    monkeypatch.setenv("FLOWKIT_IMPL", "fast")
+    assert main(["info"]) == 0
+    assert "refused: FLOWKIT_IMPL: expected" in capsys.readouterr().out

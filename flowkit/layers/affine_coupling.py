@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from flowkit.bijection import Bijection, Cond, Example, frozen, require_image
+from flowkit.bijection import Bijection, Cond, Example, Prepared, frozen, require_image
 from flowkit.cond import beside, require_cond
 from flowkit.nets import ConvNet, fold_net
 from flowkit.ops import ExpScale, SigmoidScale, affine_coupling, affine_coupling_inverse
@@ -35,6 +35,9 @@ def require_params(who: Bijection, params: Tensor, changed: int, like: Tensor) -
 
 class AffineCoupling(Bijection):
     """y = [x₁, (x₂ + t)·s] with t, s = net([x₁, cond]),  log|det| = Σ log s.
+
+    `prepare` convolves the condition, so that samples of one condition share it, if the net can: if
+    it has `share(cond)`, whose result `net(x₁, share)` takes in the condition's place.
 
     Args:
         channels: C of the input (B, C, H, W), at least 2; the first C // 2 are kept.
@@ -67,6 +70,11 @@ class AffineCoupling(Bijection):
         self.scale = scale
         self.net = net(self.kept + cond_channels, 2 * (channels - self.kept))
 
+    def prepare(self, cond: Cond) -> Cond:
+        if not self._shares:
+            return cond
+        return Prepared(self, self._share(require_cond(self, cond, self.cond_channels)))
+
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         return affine_coupling(x, self._params(x, cond), self.scale)
 
@@ -89,11 +97,26 @@ class AffineCoupling(Bijection):
 
     def _params(self, x: Tensor, cond: Cond) -> Tensor:
         require_image(self, x, self.channels)
-        net_input = x[:, : self.kept]
-        if self.cond_channels:
-            net_input = beside(net_input, require_cond(self, cond, self.cond_channels, like=x))
-        params = self.net(net_input.to(next(self.net.parameters(), x).dtype))
+        kept, share = x[:, : self.kept], self.prepared(cond)
+        if share is not None:
+            require_cond(self, share, share.shape[1], like=x)
+        elif self.cond_channels:
+            cond = require_cond(self, cond, self.cond_channels, like=x)
+            if self._shares:
+                share = self._share(cond)
+            else:
+                kept = beside(kept, cond)
+        kept = kept.to(next(self.net.parameters(), x).dtype)
+        params = self.net(kept) if share is None else self.net(kept, share)
         return require_params(self, params, self.channels - self.kept, like=x)
+
+    @property
+    def _shares(self) -> bool:
+        return self.cond_channels > 0 and hasattr(self.net, "share")
+
+    def _share(self, cond: Tensor) -> Tensor:
+        share: Callable[[Tensor], Tensor] = self.net.share  # pyright: ignore
+        return share(cond.to(next(self.net.parameters()).dtype))
 
     def fold(self) -> Self:
         folded = frozen(self)

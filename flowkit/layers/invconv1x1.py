@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from flowkit import factorization
 from flowkit.bijection import Bijection, Cond, Example, logdet_dtype, require_image
 from flowkit.layers.actnorm import ActNorm
 from flowkit.ops import conv1x1
@@ -13,9 +14,10 @@ from flowkit.ops import conv1x1
 class InvConv1x1(Bijection):
     """y[:, i, j] = W·x[:, i, j],  log|det| = H·W·log|det W|.
 
-    W (C, C) starts as a random orthogonal matrix. It is inverted in float64. For a matrix that
-    training has made singular the log-det of `forward` is -∞, and `inverse` raises
-    `torch.linalg.LinAlgError`; nothing is repaired.
+    W (C, C) starts as a random orthogonal matrix. It is inverted in float64, on the CPU once for
+    every value that W takes. For a matrix that training has made singular the log-det of `forward`
+    is -∞, and `inverse` raises `torch.linalg.LinAlgError`, or on a GPU, which it never waits for,
+    gives NaN; nothing is repaired.
 
     Args:
         channels: C of the input (B, C, H, W).
@@ -34,12 +36,11 @@ class InvConv1x1(Bijection):
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_image(self, y, self.channels)
-        inverse = torch.linalg.inv(self.weight.double())
-        return conv1x1(y, inverse.to(logdet_dtype(y))), -self._logdet(y)
+        return conv1x1(y, factorization.inverse(self.weight)), -self._logdet(y)
 
     def _logdet(self, x: Tensor) -> Tensor:
-        per_pixel = torch.linalg.slogdet(self.weight.to(logdet_dtype(x))).logabsdet
-        return (x.shape[2] * x.shape[3] * per_pixel).expand(x.shape[0])
+        logdet = x.shape[2] * x.shape[3] * factorization.logabsdet(self.weight)
+        return logdet.to(logdet_dtype(x)).expand(x.shape[0])
 
     def fold(self) -> FoldedConv1x1:
         return FoldedConv1x1(self.weight)
@@ -47,6 +48,47 @@ class InvConv1x1(Bijection):
     @classmethod
     def examples(cls) -> list[Example]:
         return [Example(lambda: cls(3), (3, 2, 2))]
+
+
+class NormalizedConv1x1(Bijection):
+    """An ActNorm and the InvConv1x1 after it as one map, which shares their parameters.
+
+        forward: y = W·diag(s)·x + W·diag(s)·b      inverse: x = diag(1/s)·W⁻¹·y - b
+
+    Args:
+        actnorm: b, and s = exp(log_scale).
+        conv: W.
+    """
+
+    def __init__(self, actnorm: ActNorm, conv: InvConv1x1) -> None:
+        super().__init__()
+        self.actnorm = actnorm
+        self.conv = conv
+
+    def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        require_image(self, x, self.conv.channels)
+        dtype = logdet_dtype(x)
+        weight = self.conv.weight.to(dtype) * self.actnorm.log_scale.to(dtype).exp()
+        bias = (weight * self.actnorm.bias.to(dtype)).sum(1)
+        return conv1x1(x, weight, bias), self._logdet(x)
+
+    def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        require_image(self, y, self.conv.channels)
+        weight = factorization.inverse(self.conv.weight)
+        weight = weight * (-self.actnorm.log_scale).to(weight.dtype).exp()[:, None]
+        return conv1x1(y, weight, -self.actnorm.bias), -self._logdet(y)
+
+    def _logdet(self, x: Tensor) -> Tensor:
+        per_pixel = factorization.logabsdet(self.conv.weight) + self.actnorm.log_scale.sum()
+        logdet = x.shape[2] * x.shape[3] * per_pixel
+        return logdet.to(logdet_dtype(x)).expand(x.shape[0])
+
+    def fold(self) -> FoldedConv1x1:
+        return FoldedConv1x1(self.conv.weight, self.actnorm)
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        return [Example(lambda: cls(ActNorm(3), InvConv1x1(3)), (3, 2, 2))]
 
 
 class FoldedConv1x1(Bijection):

@@ -5,8 +5,20 @@ from flowkit.ops.affine_coupling import (
     ExpScale,
     SigmoidScale,
     affine_coupling,
+    affine_coupling_choice,
     affine_coupling_inverse,
 )
-from flowkit.ops.conv1x1 import conv1x1
+from flowkit.ops.conv1x1 import conv1x1, conv1x1_choice
+from flowkit.ops.implementation import Choice, implementation
 
-__all__ = ["ExpScale", "SigmoidScale", "affine_coupling", "affine_coupling_inverse", "conv1x1"]
+__all__ = [
+    "Choice",
+    "ExpScale",
+    "SigmoidScale",
+    "affine_coupling",
+    "affine_coupling_choice",
+    "affine_coupling_inverse",
+    "conv1x1",
+    "conv1x1_choice",
+    "implementation",
+]

@@ -22,6 +22,7 @@ from flowkit import (
     Permute,
     Squeeze,
 )
+from flowkit.ops import affine_coupling
 from flowkit.testing import check_bijection, randomized
 
 NET = partial(ConvNet, hidden=4)
@@ -77,8 +78,9 @@ def test_chain_applies_its_layers_in_order_and_sums():
     middle, first = actnorm(x)
     expected, second = conv(middle)
     value, logdet = Chain(actnorm, conv)(x)
-    assert value.equal(expected)
-    assert logdet.equal(first + second)
+    # The two are computed as one, in float64.
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(logdet, first + second, rtol=1e-12, atol=1e-12)
 
 
 def test_empty_chain_is_the_identity():
@@ -123,15 +125,63 @@ def test_fold_merges_each_actnorm_with_the_convolution_after_it():
     torch.testing.assert_close(logdet, expected_logdet, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_an_actnorm_and_the_convolution_after_it_are_one_map(direction):
+    build = lambda: Chain(ActNorm(4), InvConv1x1(4), InvConv1x1(4), ActNorm(4))  # noqa: E731
+    chain = randomized(Example(build, (4, 2, 2)), seed=0, dtype=torch.float64)
+    x = torch.randn(2, 4, 2, 2, dtype=torch.float64)
+    layers = list(chain) if direction == "forward" else list(chain)[::-1]
+    found = []
+    for merged in (True, False):
+        chain.zero_grad()
+        y, logdet = x, torch.zeros(2, dtype=torch.float64)
+        for layer in [chain] if merged else layers:
+            y, found_logdet = getattr(layer, direction)(y)
+            logdet = logdet + found_logdet
+        (y.square().sum() + logdet.sum()).backward()
+        found.append([y, logdet, *(parameter.grad for parameter in chain.parameters())])
+    for came, expected in zip(*found, strict=True):
+        torch.testing.assert_close(came, expected, rtol=1e-12, atol=1e-12)
+    kinds = [type(layer).__name__ for layer, _ in chain.steps(None)]
+    assert kinds == ["NormalizedConv1x1", "InvConv1x1", "ActNorm"]
+
+
+def test_a_layer_with_a_hook_is_called():
+    chain = Chain(ActNorm(4), InvConv1x1(4))
+    seen = []
+    chain[0].register_forward_hook(lambda module, args, output: seen.append(output[0]))
+    chain(torch.randn(2, 4, 2, 2))
+    assert len(seen) == 1
+
+
+def test_samples_share_the_convolution_of_the_condition(monkeypatch):
+    coupling = AffineCoupling(4, NET, cond_channels=3)
+    calls = []
+    share = coupling.net.share
+    monkeypatch.setattr(coupling.net, "share", lambda cond: calls.append(cond) or share(cond))
+    cond = torch.randn(2, 3, 5, 5)
+    prepared = coupling.prepare(cond)
+    for _ in range(3):
+        coupling(torch.randn(2, 4, 5, 5), prepared)
+        coupling.inverse(torch.randn(2, 4, 5, 5), prepared)
+    assert len(calls) == 1
+    for shape in ((1, 4, 5, 5), (2, 4, 5, 4)):
+        expected = rf"AffineCoupling: .*\({shape[0]}, \d+, 5, {shape[3]}"
+        with pytest.raises(ValueError, match=expected):
+            coupling(torch.randn(shape), prepared)
+
+
+def test_nets_that_cannot_share_get_the_condition_beside():
+    coupling = AffineCoupling(4, lambda c_in, c_out: nn.Conv2d(c_in, c_out, 1), cond_channels=3)
+    cond, x = torch.randn(2, 3, 5, 5), torch.randn(2, 4, 5, 5)
+    assert coupling.prepare(cond) is cond
+    expected = coupling.net(torch.cat([x[:, :2], cond], dim=1))
+    torch.testing.assert_close(coupling(x, cond)[0], affine_coupling(x, expected)[0])
+
+
 def test_folded_net_has_no_norms_left():
     coupling = AffineCoupling(4, NET)
-    assert [type(layer) for layer in coupling.fold().net] == [
-        nn.Conv2d,
-        nn.ReLU,
-        nn.Conv2d,
-        nn.ReLU,
-        nn.Conv2d,
-    ]
+    assert [type(layer) for layer in coupling.fold().net.children()] == [nn.Conv2d] * 3
     assert not any(parameter.requires_grad for parameter in coupling.fold().parameters())
 
 

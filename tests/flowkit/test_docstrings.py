@@ -4,6 +4,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+from importlib.util import find_spec
 
 import pytest
 
@@ -13,6 +14,7 @@ MODULES = [
     importlib.import_module(info.name)
     for info in pkgutil.walk_packages(flowkit.__path__, "flowkit.")
     if not info.name.startswith("flowkit.testing")
+    and not (info.name.endswith(".triton") and find_spec("triton") is None)
 ]
 WITH_EXAMPLES = [
     module

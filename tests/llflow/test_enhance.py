@@ -118,11 +118,15 @@ def test_picture_and_seed_alone_decide(model, image):
 
 def test_samples_share_the_work_on_the_condition(model, image):
     class Counted(ConvNet):
-        calls = 0
+        calls = shared = 0
 
-        def forward(self, x):
+        def share(self, cond):
+            Counted.shared += 1
+            return super().share(cond)
+
+        def forward(self, *inputs):
             Counted.calls += 1
-            return super().forward(x)
+            return super().forward(*inputs)
 
     counted = LLFlow(model.config)
     counted.load_state_dict(model.state_dict())
@@ -135,6 +139,7 @@ def test_samples_share_the_work_on_the_condition(model, image):
     injectors, couplings = 3 * model.config.steps, 3 * model.config.steps
     assert len(encodings) == 1
     assert Counted.calls == injectors + 5 * couplings
+    assert Counted.shared == couplings
 
 
 def test_histogram_is_of_the_picture_without_padding(model, monkeypatch):

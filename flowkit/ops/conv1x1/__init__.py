@@ -7,24 +7,34 @@ from torch import Tensor
 
 from flowkit.bijection import logdet_dtype, require_image
 from flowkit.ops.conv1x1 import reference
+from flowkit.ops.implementation import Choice, choose
 
-__all__ = ["conv1x1"]
+__all__ = ["conv1x1", "conv1x1_choice"]
+
+MEMORY_BOUND = 64
+"""Up to this many channels the kernel waits for memory, above it for arithmetic, which is the
+strength of cuBLAS: C/4 multiply-adds per byte, and an H100 does some 8 per byte it moves."""
 
 
-def conv1x1(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def conv1x1(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: str | None = None
+) -> Tensor:
     """y[b, :, i, j] = W·x[b, :, i, j] + bias, in float32, or float64 for float64 x.
 
     Args:
         x: (B, C, H, W).
         weight: (C, C).
         bias: (C,) or None.
+        impl: "auto", "reference" or "triton"; None: see `flowkit.ops.implementation`.
 
     Raises:
-        TypeError, ValueError: the tensors aren't as above.
+        TypeError, ValueError: the tensors aren't as above, or Triton can't take them, or the
+            reference would have to compute in TF32.
 
     Autocast is off inside: rounding W to bf16 would break the inverse (the latent path of a flow
-    stays in full precision; only its nets may leave it). On CUDA, leave
-    `torch.get_float32_matmul_precision()` at its default "highest" for the same reason.
+    stays in full precision; only its nets may leave it). TF32 would as well, so the kernel makes
+    up for its rounding, and where `torch.set_float32_matmul_precision` allows it to cuBLAS, "auto"
+    takes the kernel for any number of channels.
     """
     require_image("conv1x1", x, weight.shape[1] if weight.dim() == 2 else None)
     channels = x.shape[1]
@@ -37,7 +47,42 @@ def conv1x1(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     dtype = logdet_dtype(x)
     x, weight = x.to(dtype), weight.to(dtype)
     bias = None if bias is None else bias.to(dtype)
+    if conv1x1_choice(x, weight, bias, impl=impl).name == "triton":
+        from flowkit.ops.conv1x1 import triton
+
+        return triton.conv1x1(x, weight, bias)
+    if _tf32(x):
+        raise ValueError(
+            "conv1x1: expected torch.get_float32_matmul_precision() to be 'highest' for the "
+            f"reference on CUDA, got {torch.get_float32_matmul_precision()!r}, which is too coarse "
+            "for an inverse"
+        )
     if torch.amp.is_autocast_available(x.device.type):
         with torch.autocast(x.device.type, enabled=False):
             return reference.conv1x1(x, weight, bias)
     return reference.conv1x1(x, weight, bias)
+
+
+def conv1x1_choice(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: str | None = None
+) -> Choice:
+    """The implementation that `conv1x1` would run, and why."""
+
+    def obstacle() -> str | None:
+        from flowkit.ops.conv1x1 import triton
+
+        return triton.unsupported(x, weight, bias)
+
+    def better() -> str | None:
+        if x.shape[1] <= MEMORY_BOUND or _tf32(x):
+            return None
+        return f"more than {MEMORY_BOUND} channels are left to cuBLAS"
+
+    return choose("conv1x1", impl, x, obstacle, better)
+
+
+def _tf32(x: Tensor) -> bool:
+    """Whether PyTorch would multiply in TF32."""
+    if not x.is_cuda or x.dtype != torch.float32:
+        return False
+    return torch.get_float32_matmul_precision() != "highest"

@@ -1,0 +1,117 @@
+"""log|det W| and W⁻¹ of a parameter, worked out once for every value that it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+
+@dataclass
+class Factors:
+    """An LU factorisation in float64, and what follows from it."""
+
+    weight: Tensor
+    lu: Tensor
+    pivots: Tensor
+    info: Tensor
+    _inverse: Tensor | None = field(default=None, repr=False)
+
+    def logabsdet(self) -> Tensor:
+        return self.lu.diagonal().abs().log().sum()
+
+    def inverse(self) -> Tensor:
+        if self._inverse is not None:
+            return self._inverse
+        if self.info.item() > 0:
+            shape = (*self.lu.shape,)
+            raise torch.linalg.LinAlgError(  # pyright: ignore[reportPrivateImportUsage]
+                f"InvConv1x1: expected an invertible W, got a singular one {shape}"
+            )
+        identity = torch.eye(len(self.lu), dtype=self.lu.dtype)
+        self._inverse = inverse = torch.linalg.lu_solve(self.lu, self.pivots, identity)
+        return inverse
+
+
+_known = WeakTensorKeyDictionary()
+
+
+def logabsdet(weight: Tensor) -> Tensor:
+    """log|det W| of W (C, C), float64; -∞ if W is singular."""
+    if not _remembers(weight):
+        return torch.linalg.slogdet(weight.double()).logabsdet
+    return _LogAbsDet.apply(weight, _factors(weight))
+
+
+def inverse(weight: Tensor) -> Tensor:
+    """W⁻¹ of W (C, C), float64. It never waits for a GPU.
+
+    Raises:
+        torch.linalg.LinAlgError: W is singular, on the CPU. On other devices, where looking would
+            mean waiting, W⁻¹ is NaN then.
+    """
+    if _remembers(weight):
+        return _Inverse.apply(weight, _factors(weight))
+    on_cpu = weight.device.type == "cpu" and not torch.compiler.is_compiling()
+    inverted, info = torch.linalg.inv_ex(weight.double(), check_errors=on_cpu)
+    return inverted.where(info == 0, torch.nan)
+
+
+def _remembers(weight: Tensor) -> bool:
+    """Values are compared, which on a GPU would mean waiting for it. A parameter's version doesn't
+    tell: PyTorch's fused optimisers change the values and leave the version as it is."""
+    return (
+        type(weight) is nn.Parameter
+        and weight.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _factors(weight: Tensor) -> Factors:
+    known = _known.get(weight)
+    if known is None or known.weight.dtype != weight.dtype or not known.weight.equal(weight):
+        with torch.no_grad():
+            known = Factors(weight.detach().clone(), *torch.linalg.lu_factor_ex(weight.double()))
+        _known[weight] = known
+    return known
+
+
+class _LogAbsDet(torch.autograd.Function):
+    """∂ log|det W| / ∂W = W⁻ᵀ."""
+
+    @staticmethod
+    def forward(weight: Tensor, factors: Factors) -> Tensor:
+        return factors.logabsdet()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Factors], output: Tensor) -> None:
+        weight, ctx.factors = inputs
+        ctx.save_for_backward(weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (weight,) = ctx.saved_tensors
+        inverse = _Inverse.apply(weight, ctx.factors)
+        return (grad * inverse.mT).to(weight.dtype), None
+
+
+class _Inverse(torch.autograd.Function):
+    """A change dW of W changes W⁻¹ by -W⁻¹·dW·W⁻¹."""
+
+    @staticmethod
+    def forward(weight: Tensor, factors: Factors) -> Tensor:
+        return factors.inverse().clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Factors], output: Tensor) -> None:
+        weight, ctx.factors = inputs
+        ctx.save_for_backward(weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (weight,) = ctx.saved_tensors
+        inverse = _Inverse.apply(weight, ctx.factors)
+        return -(inverse.mT @ grad @ inverse.mT).to(weight.dtype), None

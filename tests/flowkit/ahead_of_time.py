@@ -1,0 +1,130 @@
+"""Compile every kernel for GPUs that aren't here, and print what became of it as JSON.
+
+Runs in a process of its own: what interprets kernels can't compile them.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
+from triton.compiler import ASTSource
+
+from flowkit.ops.affine_coupling import triton as coupling
+from flowkit.ops.conv1x1 import triton as conv1x1
+
+TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16"}
+SIGMOID = {"EXPONENTIAL": False, "FIRST": 2.0, "FLOOR": 1e-4}
+EXPONENTIAL = {"EXPONENTIAL": True, "FIRST": 2.0, "FLOOR": 0.0}
+
+
+def couplings():
+    """(name, kernel, types of its pointers, constants, warps)"""
+    fp32 = "*fp32"
+    for dtype, pointer in TYPES.items():  # fp16 is as wide as bf16
+        for name, scale in (("sigmoid", SIGMOID), ("exponential", EXPONENTIAL)):
+            for inverse in (False, True):
+                constants = {
+                    "INVERSE": inverse,
+                    "BLOCK": coupling.block(10**6, torch.empty(0, dtype=dtype)),
+                    **scale,
+                }
+                case = f"{'inverse' if inverse else 'forward'} {name} {pointer[1:]}"
+                pointers = {"params": pointer, "x": fp32, "y": fp32, "partial": fp32}
+                yield f"coupling {case}", coupling._couple, pointers, constants, coupling.WARPS
+                pointers = {
+                    **dict.fromkeys(("grad", "grad_logdet", "y", "grad_x"), fp32),
+                    **dict.fromkeys(("params", "grad_params"), pointer),
+                }
+                yield (
+                    f"coupling backward of {case}",
+                    coupling._couple_backward,
+                    pointers,
+                    constants,
+                    coupling.WARPS,
+                )
+
+
+def convolutions():
+    for channels in (12, 24, 48, 192):
+        size = conv1x1.tiles(channels)
+        # One TF32 product for comparison: what is as exact as float32 takes three.
+        for precision in ("tf32x3", "tf32"):
+            shared = {"PRECISION": precision, "ROWS": size.rows}
+            yield (
+                f"conv1x1 {channels} {precision}",
+                conv1x1._multiply,
+                dict.fromkeys(("x", "weight", "bias", "y"), "*fp32"),
+                {
+                    **shared,
+                    "BIAS": True,
+                    "CHANNELS": channels,
+                    "DEPTH": size.depth,
+                    "PIXELS": size.pixels,
+                },
+                size.warps,
+            )
+            yield (
+                f"conv1x1 weight gradient {channels} {precision}",
+                conv1x1._weight_gradient,
+                dict.fromkeys(("grad", "x", "weight_partial", "bias_partial"), "*fp32"),
+                {**shared, "PIXELS": size.weight_pixels},
+                size.warps,
+            )
+
+
+def compiled(kernel, pointers, constants, warps, capability):
+    """Sizes are taken to be multiples of 16, as those of pictures of a multiple of 32 are."""
+    names = kernel.arg_names
+    signature = {
+        name: "constexpr" if name in constants else pointers.get(name, "i32") for name in names
+    }
+    source = ASTSource(
+        fn=kernel,
+        signature=signature,
+        constexprs={(names.index(name),): value for name, value in constants.items()},
+        attrs={
+            (i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if name not in constants
+        },
+    )
+    return triton.compile(
+        source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps}
+    )
+
+
+def report(result, capability):
+    arch = f"sm_{capability}{'a' if capability >= 90 else ''}"
+    with tempfile.TemporaryDirectory() as folder:
+        ptx = Path(folder, "kernel.ptx")
+        ptx.write_text(result.asm["ptx"])
+        told = subprocess.run(
+            [get_ptxas(capability).path, "-v", f"--gpu-name={arch}", ptx, "-o", f"{folder}/cubin"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stderr
+    ptx = result.asm["ptx"]
+    wide = r"ld\.global\S*\.v4\.b32|cp\.async\S+ \[[^]]*\], \[[^]]*\], (?:0x10|16)\b"
+    return {
+        "registers": int(re.search(r"Used (\d+) registers", told)[1]),
+        "spilled": sum(map(int, re.findall(r"(\d+) bytes spill", told))),
+        "loads": len(re.findall(r"ld\.global|cp\.async\.c", ptx)),
+        "wide loads": len(re.findall(wide, ptx)),
+        "tf32 products": len(re.findall(r"mma\S*tf32", ptx)),
+    }
+
+
+if __name__ == "__main__":
+    capabilities = [int(argument) for argument in sys.argv[1:]] or [80, 90]
+    found = {}
+    for name, *case in (*couplings(), *convolutions()):
+        for capability in capabilities:
+            found[f"{name} sm_{capability}"] = report(compiled(*case, capability), capability)
+            print(name, capability, found[f"{name} sm_{capability}"], file=sys.stderr, flush=True)
+    print(json.dumps(found))
