@@ -1,22 +1,44 @@
 # Two commands set everything up on a fresh machine with Python 3.11 or newer:
 #   make demo   environment, install, brighten two sample pictures
 #   make test   environment, install with test tools, run the tests
+# and
+#   make bench      measures what a CPU can, in under 15 minutes on two cores
+#   make bench-gpu  tests the kernels on a GPU and measures what needs one
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: demo test check clean
+BENCHMARKS = coupling conv1x1 flow_step memory samples enhance training_step cost
+GPU_BENCHMARKS = coupling conv1x1 training_step
+
+# $(1): the benchmarks, $(2): their options. One that fails doesn't stop the others.
+define run_benchmarks
+for name in $(1); do \
+	echo; echo "== $$name"; $(BIN)/python benchmarks/$$name.py $(2) || failed="$$failed $$name"; \
+done; \
+echo; $(BIN)/python benchmarks/report.py || failed="$$failed report"; \
+test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+endef
+
+.PHONY: demo test check bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/llflow enhance examples/rocket.jpg examples/coffee_dark.jpg enhanced/ --overwrite
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q tests
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup tests
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+bench: $(VENV)/.installed-benchmarks
+	@failed=; $(call run_benchmarks,$(BENCHMARKS),)
+
+bench-gpu: $(VENV)/.installed-dev $(VENV)/.installed-benchmarks
+	@failed=; $(BIN)/python -m pytest -q tests/flowkit/test_kernels.py || failed=" tests"; \
+	$(call run_benchmarks,$(GPU_BENCHMARKS),--device cuda)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,6 +47,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(VENV)/.installed-benchmarks: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[benchmarks]'
 	touch $@
 
 clean:

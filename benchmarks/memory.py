@@ -2,15 +2,19 @@
 
 python benchmarks/memory.py
 
-Bytes are those that autograd saves, each storage once, without parameters and inputs. Times are
-ratios of processor time, the ways taken in turn in one process on one thread.
+Bytes are those that autograd saves, each storage once, without parameters and inputs. Whole
+networks are counted on the meta device, where shapes are computed and nothing else.
 """
 
-from collections.abc import Callable, Iterable
-from functools import partial
-from time import process_time
+from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import measure
 import torch
+from measure import Target
 from torch import Tensor
 
 from flowkit import (
@@ -23,10 +27,14 @@ from flowkit import (
     Reversible,
     initialize,
 )
+from flowkit.ops import affine_coupling_choice
 from llflow import LLFlow
 from llflow.model import KEEP, SIZES
 
-REPEATS = 5
+STEPS = 16
+FEWER = Target("saved by 16 coupling steps, of them reversible", 100, "× fewer bytes", True)
+SLOWER = Target("training time of 16 coupling steps, reversible", 1.35, "×")
+LARGE = Target("saved by a training step of large, keeping nothing", 6, "× fewer bytes", True)
 
 
 def saved_bytes(run: Callable[[], object], known: Iterable[Tensor]) -> int:
@@ -45,19 +53,24 @@ def saved_bytes(run: Callable[[], object], known: Iterable[Tensor]) -> int:
     return sum(storage.nbytes() for storage in storages.values())
 
 
-def steps() -> None:
-    """16 coupling steps at 12×80×80, batch 4."""
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
+def gradients(way: Bijection, x: Tensor, cond: Tensor) -> tuple[Tensor, ...]:
+    y, logdet = way(x, cond)
+    loss = y.square().mean() - logdet.mean() / x[0].numel()
+    return torch.autograd.grad(loss, list(way.parameters()))
+
+
+def steps(args) -> tuple[str, list[dict], list[dict]]:
+    """Title, rows and judged targets of a chain of coupling steps at 12×80×80, batch 4."""
+    side = 8 if args.quick else 80
     net = partial(ConvNet, hidden=64)
     chain = Chain(
         *(
             layer
-            for _ in range(16)
+            for _ in range(STEPS)
             for layer in (ActNorm(12), InvConv1x1(12), AffineCoupling(12, net, cond_channels=32))
         )
     )
-    x, cond = torch.randn(4, 12, 80, 80), torch.randn(4, 32, 80, 80)
+    x, cond = torch.randn(4, 12, side, side), torch.randn(4, 32, side, side)
     initialize(chain, x, cond)
     ways: dict[str, Bijection] = {
         "all": chain,
@@ -65,43 +78,67 @@ def steps() -> None:
         "nothing": Reversible(chain),
     }
     known = [x, cond, *chain.parameters()]
-    counted = {keep: saved_bytes(lambda w=way: w(x, cond), known) for keep, way in ways.items()}
-    seconds: dict[str, list[float]] = {keep: [] for keep in ways}
-    for _ in range(REPEATS):
-        for keep, way in ways.items():
-            began = process_time()
-            y, logdet = way(x, cond)
-            (y.square().mean() - logdet.mean() / x[0].numel()).backward()
-            seconds[keep].append(process_time() - began)
-    print("\n16 coupling steps, 12×80×80, batch 4\n")
-    print(
-        "| keep | saved (MB) | of all | training time, ratio (least to most) |\n|---|---|---|---|"
-    )
-    for keep in ways:
-        ratios = sorted(s / a for s, a in zip(seconds[keep], seconds["all"], strict=True))
-        print(
-            f"| {keep} | {counted[keep] / 1e6:.2f} | 1/{counted['all'] / counted[keep]:.1f} "
-            f"| {ratios[REPEATS // 2]:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) |"
-        )
+    expected = gradients(chain, x, cond)
+    counted, timed = {}, {}
+    for keep, way in ways.items():
+        measure.agree(f"Reversible, keep={keep!r}", gradients(way, x, cond), expected, 1e-3)
+        counted[keep] = saved_bytes(partial(way, x, cond), known)
+        timed[keep] = partial(gradients, way, x, cond)
+    times = measure.take_turns(timed, seconds=args.seconds)
+    rows = [
+        {
+            "keep": keep,
+            "saved, MB": counted[keep] / 1e6,
+            "times fewer bytes": counted["all"] / counted[keep],
+            "least ms": 1e3 * times.least(keep),
+            "training time, of all": times.ratio(keep, "all"),
+        }
+        for keep in ways
+    ]
+    judged = [
+        FEWER.judged(counted["all"] / counted["nothing"]),
+        SLOWER.judged(times.ratio("nothing", "all").median),
+    ]
+    return f"{STEPS} coupling steps, 12×{side}×{side}, batch 4", rows, judged
 
 
-def networks() -> None:
-    """A whole training step, batch 16 of 160×160: shapes only, on the meta device."""
-    print("\nLLFlow, one training step, batch 16, 160×160\n")
-    print("| size | keep | saved (GB) | of all |\n|---|---|---|---|")
-    for name, config in SIZES.items():
+def networks(sizes: Iterable[str]) -> list[dict]:
+    """A whole training step, batch 16 of 160×160."""
+    rows = []
+    for name in sizes:
         with torch.device("meta"):
-            model = LLFlow(config)
+            model = LLFlow(SIZES[name])
             pair = torch.zeros(16, 3, 160, 160), torch.zeros(16, 6, 160, 160)
-            run = partial(model.nll, *pair)
+            known = [*pair, *model.parameters()]
             counted = {}
             for keep in KEEP:
                 model.keep = keep
-                counted[keep] = saved_bytes(run, [*pair, *model.parameters()])
+                counted[keep] = saved_bytes(partial(model.nll, *pair), known)
         for keep, count in counted.items():
-            print(f"| {name} | {keep} | {count / 1e9:.2f} | 1/{counted['all'] / count:.1f} |")
+            fewer = counted["all"] / count
+            row = {"size": name, "keep": keep, "saved, GB": count / 1e9, "times fewer bytes": fewer}
+            rows.append(row)
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = measure.arguments(__doc__)
+    parser.set_defaults(seconds=30.0)
+    args = measure.begin(parser, argv)
+    title, chain, targets = steps(args)
+    whole = networks(["tiny"] if args.quick else SIZES)
+    if not args.quick:
+        targets.append(LARGE.judged(whole[-1]["times fewer bytes"]))
+    probe = torch.randn(4, 12, 8, 8)
+    measure.record(
+        "memory",
+        args,
+        doc=__doc__,
+        tables={title: chain, "LLFlow, one training step, batch 16, 160×160": whole},
+        targets=targets,
+        implementation={"affine_coupling": affine_coupling_choice(probe, probe)},
+    )
 
 
 if __name__ == "__main__":
-    steps()
-    networks()
+    sys.exit(main())

@@ -134,6 +134,17 @@ def frozen(module: Module) -> Module:
     return copy.deepcopy(module).eval().requires_grad_(False)
 
 
+def hooked(*modules: nn.Module) -> bool:
+    """Whether something else wants to be called when one of these is: a hook, a wrapper."""
+    return any(
+        module._forward_pre_hooks
+        or module._forward_hooks
+        or module._backward_pre_hooks
+        or module._backward_hooks
+        for module in modules
+    )
+
+
 def logdet_dtype(x: Tensor) -> torch.dtype:
     """float32, or `x`'s own dtype where that is wider."""
     return torch.promote_types(x.dtype, torch.float32)

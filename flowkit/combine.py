@@ -14,6 +14,7 @@ from flowkit.bijection import (
     Example,
     Prepared,
     Shape,
+    hooked,
     require_image,
     zero_logdet,
 )
@@ -87,7 +88,7 @@ class Chain(Bijection):
         for layer, layer_cond in zip(self, self._conds(cond), strict=True):
             before = merged[-1][0] if merged else None
             # Not their subclasses, which may do something else.
-            if type(before) is ActNorm and type(layer) is InvConv1x1 and not _hooked(before, layer):
+            if type(before) is ActNorm and type(layer) is InvConv1x1 and not hooked(before, layer):
                 merged[-1] = NormalizedConv1x1(before, layer), None
             else:
                 merged.append((layer, layer_cond))
@@ -110,10 +111,6 @@ class Chain(Bijection):
             Example(lambda: cls(ActNorm(3), InvConv1x1(3), Squeeze(), ActNorm(12)), (3, 2, 2)),
             Example(lambda: cls(ActNorm(3), InvConv1x1(3)).fold(), (3, 2, 2), name="folded"),
         ]
-
-
-def _hooked(*modules: nn.Module) -> bool:
-    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
 
 
 class Inverse(Bijection):

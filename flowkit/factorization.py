@@ -23,16 +23,19 @@ class Factors:
     def logabsdet(self) -> Tensor:
         return self.lu.diagonal().abs().log().sum()
 
+    @property
+    def singular(self) -> bool:
+        return self.info.item() > 0
+
     def inverse(self) -> Tensor:
+        """NaN if W is singular."""
         if self._inverse is not None:
             return self._inverse
-        if self.info.item() > 0:
-            shape = (*self.lu.shape,)
-            raise torch.linalg.LinAlgError(  # pyright: ignore[reportPrivateImportUsage]
-                f"InvConv1x1: expected an invertible W, got a singular one {shape}"
-            )
         identity = torch.eye(len(self.lu), dtype=self.lu.dtype)
-        self._inverse = inverse = torch.linalg.lu_solve(self.lu, self.pivots, identity)
+        inverse = torch.linalg.lu_solve(self.lu, self.pivots, identity)
+        if self.singular:
+            inverse.fill_(torch.nan)
+        self._inverse = inverse
         return inverse
 
 
@@ -54,7 +57,13 @@ def inverse(weight: Tensor) -> Tensor:
             mean waiting, W⁻¹ is NaN then.
     """
     if _remembers(weight):
-        return _Inverse.apply(weight, _factors(weight))
+        factors = _factors(weight)
+        if factors.singular:
+            shape = (*weight.shape,)
+            raise torch.linalg.LinAlgError(  # pyright: ignore[reportPrivateImportUsage]
+                f"InvConv1x1: expected an invertible W, got a singular one {shape}"
+            )
+        return _Inverse.apply(weight, factors)
     on_cpu = weight.device.type == "cpu" and not torch.compiler.is_compiling()
     inverted, info = torch.linalg.inv_ex(weight.double(), check_errors=on_cpu)
     return inverted.where(info == 0, torch.nan)
@@ -67,6 +76,7 @@ def _remembers(weight: Tensor) -> bool:
         type(weight) is nn.Parameter
         and weight.device.type == "cpu"
         and not torch.compiler.is_compiling()
+        and not torch._C._len_torch_dispatch_stack()  # fake tensors, and whoever is watching
     )
 
 
@@ -74,13 +84,16 @@ def _factors(weight: Tensor) -> Factors:
     known = _known.get(weight)
     if known is None or known.weight.dtype != weight.dtype or not known.weight.equal(weight):
         with torch.no_grad():
-            known = Factors(weight.detach().clone(), *torch.linalg.lu_factor_ex(weight.double()))
+            value = weight.detach().clone()
+            known = Factors(value, *torch.linalg.lu_factor_ex(value.double()))
         _known[weight] = known
     return known
 
 
 class _LogAbsDet(torch.autograd.Function):
     """∂ log|det W| / ∂W = W⁻ᵀ."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(weight: Tensor, factors: Factors) -> Tensor:
@@ -90,6 +103,7 @@ class _LogAbsDet(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor, Factors], output: Tensor) -> None:
         weight, ctx.factors = inputs
         ctx.save_for_backward(weight)
+        ctx.save_for_forward(weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -97,9 +111,16 @@ class _LogAbsDet(torch.autograd.Function):
         inverse = _Inverse.apply(weight, ctx.factors)
         return (grad * inverse.mT).to(weight.dtype), None
 
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        (weight,) = ctx.saved_tensors
+        return (_Inverse.apply(weight, ctx.factors).mT * tangent).sum()
+
 
 class _Inverse(torch.autograd.Function):
     """A change dW of W changes W⁻¹ by -W⁻¹·dW·W⁻¹."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(weight: Tensor, factors: Factors) -> Tensor:
@@ -109,9 +130,16 @@ class _Inverse(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor, Factors], output: Tensor) -> None:
         weight, ctx.factors = inputs
         ctx.save_for_backward(weight)
+        ctx.save_for_forward(weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (weight,) = ctx.saved_tensors
         inverse = _Inverse.apply(weight, ctx.factors)
         return -(inverse.mT @ grad @ inverse.mT).to(weight.dtype), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        (weight,) = ctx.saved_tensors
+        inverse = _Inverse.apply(weight, ctx.factors)
+        return -inverse @ tangent.to(inverse.dtype) @ inverse

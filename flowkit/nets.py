@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flowkit.bijection import frozen
+from flowkit.bijection import frozen, hooked
 from flowkit.statistics import channel_mean_std
 
 
@@ -81,9 +81,10 @@ class ConvNet(nn.Module):
         nn.init.normal_(self.first.weight, std=0.05)
         nn.init.normal_(self.second.weight, std=0.05)
 
-    def share(self, cond: Tensor) -> Tensor:
-        """What a condition in the last channels adds to the first convolution (B, hidden, H, W)."""
-        return _share(self.first, cond)
+    def share(self, cond: Tensor) -> Tensor | None:
+        """What a condition in the last channels adds to the first convolution (B, hidden, H, W);
+        None if that has been replaced, or has hooks, and can't be taken apart."""
+        return _share(self, self.first, cond)
 
     def forward(self, x: Tensor, share: Tensor | None = None) -> Tensor:
         """The net's output for `x`, or for `x` beside the condition whose `share` is given."""
@@ -107,14 +108,16 @@ class FoldedConvNet(nn.Module):
         super().__init__()
         self.first, self.second, self.last = first, second, last
 
-    def share(self, cond: Tensor) -> Tensor:
-        return _share(self.first, cond)
+    def share(self, cond: Tensor) -> Tensor | None:
+        return _share(self, self.first, cond)
 
     def forward(self, x: Tensor, share: Tensor | None = None) -> Tensor:
         return self.last(F.relu_(self.second(F.relu_(_first(self.first, x, share)))))
 
 
-def _share(conv: nn.Conv2d, cond: Tensor) -> Tensor:
+def _share(net: nn.Module, conv: nn.Conv2d, cond: Tensor) -> Tensor | None:
+    if type(conv) is not nn.Conv2d or hooked(net, conv):
+        return None
     return F.conv2d(cond, conv.weight[:, -cond.shape[1] :], conv.bias, padding=1)
 
 

@@ -105,7 +105,8 @@ def test_info_tells_what_runs_and_why(capsys, monkeypatch):
     assert first.startswith(f"flowkit {flowkit.__version__}, torch ")
     on_cpu = [line for line in lines if " cpu " in line]
     assert len(on_cpu) == 6
-    assert all("reference: the kernels are for CUDA, this is cpu" in line for line in on_cpu)
+    assert all(": the kernels are for CUDA, this is cpu" in line for line in on_cpu)
+    assert {line.split()[-9] for line in on_cpu} == {"eager:", "reference:"}
     monkeypatch.setenv("FLOWKIT_IMPL", "fast")
     assert main(["info"]) == 0
     assert "refused: FLOWKIT_IMPL: expected" in capsys.readouterr().out

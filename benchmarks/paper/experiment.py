@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import platform
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +32,8 @@ try:
 except ImportError as error:
     raise SystemExit(f"{error}; pip install 'flowkit[benchmarks]' brings it") from error
 
-REPOSITORY = Path(__file__).parents[2]
+sys.path.append(str(Path(__file__).parents[1]))
+import measure
 
 
 def parser(name: str, description: str, example: str) -> Parser:
@@ -168,30 +165,12 @@ def keep(args: argparse.Namespace, name: str, table: str, plot: Figure, **result
         "table": table,
         **results,
         "settings": settings,
-        "commit": _commit(),
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("flowkit", "torch", "numpy", "pillow")},
-        },
+        **measure.provenance(),
     }
-    # Where a file lies is nobody else's concern: of paths the last part is kept.
-    content = json.dumps(
-        record, indent=1, ensure_ascii=False, allow_nan=False, default=lambda path: path.name
-    )
-    write_atomically(args.out / f"{name}.json", lambda file: file.write(content.encode()))
+    measure.write(args.out / f"{name}.json", record)
     draw(plot, args.out / f"{name}.png")
     print(table)
 
 
 def draw(plot: Figure, file: Path) -> None:
     write_atomically(file, lambda opened: plot.savefig(opened, format="png", dpi=100))
-
-
-def _commit() -> str | None:
-    """The commit of the code, with "-dirty" where files differ from it; None outside git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import subprocess
+import sys
 from pathlib import Path
-
-import torch
 
 from llflow import data, images
 
-ROOT = Path(__file__).parents[2]
+sys.path.append(str(Path(__file__).parents[1]))
+import measure
 
 
 def arguments(description: str, example: str) -> argparse.ArgumentParser:
@@ -48,14 +45,6 @@ def small_pairs(folder: Path, out: Path, count: int, side: int = 96) -> Path:
 
 def write(name: str, result: dict) -> None:
     """Write benchmarks/results/NAME.json, with the commit and the machine that it is from."""
-    commit = ["git", "describe", "--always", "--dirty"]
-    described = subprocess.run(commit, cwd=ROOT, capture_output=True, text=True, check=False)
-    machine = {
-        "commit": described.stdout.strip(),
-        "processor": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-    }
-    path = ROOT / "benchmarks" / "results" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(machine | result, indent=1) + "\n")
-    print(f"\nwritten: {path.relative_to(ROOT)}")
+    path = measure.RESULTS / f"{name}.json"
+    measure.write(path, measure.provenance() | result)
+    print(f"\nwritten: {path.relative_to(measure.REPOSITORY)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Self
@@ -33,11 +34,23 @@ def require_params(who: Bijection, params: Tensor, changed: int, like: Tensor) -
     return params
 
 
+def _takes_share(net: nn.Module) -> bool:
+    """Whether `net` has the method `share`, and a `forward` that takes what it gives."""
+    if not callable(getattr(type(net), "share", None)):
+        return False
+    try:
+        inspect.signature(net.forward).bind("x", "share")
+    except TypeError:
+        return False
+    return True
+
+
 class AffineCoupling(Bijection):
     """y = [x₁, (x₂ + t)·s] with t, s = net([x₁, cond]),  log|det| = Σ log s.
 
     `prepare` convolves the condition, so that samples of one condition share it, if the net can: if
-    it has `share(cond)`, whose result `net(x₁, share)` takes in the condition's place.
+    it has `share(cond)`, whose result `net(x₁, share)` takes in the condition's place, unless it is
+    None.
 
     Args:
         channels: C of the input (B, C, H, W), at least 2; the first C // 2 are kept.
@@ -69,11 +82,13 @@ class AffineCoupling(Bijection):
         self.cond_channels = cond_channels
         self.scale = scale
         self.net = net(self.kept + cond_channels, 2 * (channels - self.kept))
+        self.shares = _takes_share(self.net)
 
     def prepare(self, cond: Cond) -> Cond:
-        if not self._shares:
+        if not self.cond_channels:
             return cond
-        return Prepared(self, self._share(require_cond(self, cond, self.cond_channels)))
+        share = self._share(require_cond(self, cond, self.cond_channels))
+        return cond if share is None else Prepared(self, share)
 
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         return affine_coupling(x, self._params(x, cond), self.scale)
@@ -102,25 +117,23 @@ class AffineCoupling(Bijection):
             require_cond(self, share, share.shape[1], like=x)
         elif self.cond_channels:
             cond = require_cond(self, cond, self.cond_channels, like=x)
-            if self._shares:
-                share = self._share(cond)
-            else:
+            share = self._share(cond)
+            if share is None:
                 kept = beside(kept, cond)
         kept = kept.to(next(self.net.parameters(), x).dtype)
         params = self.net(kept) if share is None else self.net(kept, share)
         return require_params(self, params, self.channels - self.kept, like=x)
 
-    @property
-    def _shares(self) -> bool:
-        return self.cond_channels > 0 and hasattr(self.net, "share")
-
-    def _share(self, cond: Tensor) -> Tensor:
-        share: Callable[[Tensor], Tensor] = self.net.share  # pyright: ignore
+    def _share(self, cond: Tensor) -> Tensor | None:
+        if not self.shares:
+            return None
+        share: Callable[[Tensor], Tensor | None] = self.net.share  # pyright: ignore
         return share(cond.to(next(self.net.parameters()).dtype))
 
     def fold(self) -> Self:
         folded = frozen(self)
         folded.net = fold_net(self.net)
+        folded.shares = _takes_share(folded.net)
         return folded
 
     @classmethod

@@ -79,7 +79,8 @@ class NormalizedConv1x1(Bijection):
         return conv1x1(y, weight, -self.actnorm.bias), -self._logdet(y)
 
     def _logdet(self, x: Tensor) -> Tensor:
-        per_pixel = factorization.logabsdet(self.conv.weight) + self.actnorm.log_scale.sum()
+        per_pixel = factorization.logabsdet(self.conv.weight)
+        per_pixel = per_pixel + self.actnorm.log_scale.double().sum()
         logdet = x.shape[2] * x.shape[3] * per_pixel
         return logdet.to(logdet_dtype(x)).expand(x.shape[0])
 

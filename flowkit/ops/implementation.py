@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 VARIABLE = "FLOWKIT_IMPL"
 NAMES = ("auto", "reference", "triton")
@@ -19,7 +21,7 @@ _everywhere: str | None = None
 
 @dataclass(frozen=True)
 class Choice:
-    """An implementation by name, "reference" or "triton", and the reason for it."""
+    """An implementation by name, "reference", "eager" or "triton", and the reason for it."""
 
     name: str
     reason: str
@@ -32,8 +34,9 @@ def implementation(name: str) -> Iterator[None]:
     The environment variable FLOWKIT_IMPL does the same for a whole process.
 
     Args:
-        name: "auto": Triton where it can take the tensors and is expected to win, else the
-            reference. "reference": plain PyTorch. "triton": the fused kernels, or an error.
+        name: "auto": Triton where it can take the tensors and is expected to win, else plain
+            PyTorch, in the fewest passes where an op has that ("eager"). "reference": the
+            definition. "triton": the fused kernels, or an error.
 
     Raises:
         ValueError: there is no such implementation.
@@ -57,6 +60,7 @@ def choose(
     x: Tensor,
     obstacle: Callable[[], str | None],
     better: Callable[[], str | None] = lambda: None,
+    eager: Callable[[], str | None] | None = None,
 ) -> Choice:
     """The implementation of one call.
 
@@ -66,36 +70,43 @@ def choose(
         x: decides the device.
         obstacle: why the kernels can't take these tensors, or None; imports triton.
         better: why the reference is expected to win although they can, or None.
+        eager: of an op that has an "eager" implementation, why that wouldn't do, or None.
 
     Raises:
-        ValueError: there is no such implementation, or Triton is asked for by name and can't.
+        ValueError: there is no such implementation, or one asked for by name can't be had.
     """
-    wanted = _wanted(who, impl)
+    wanted = _wanted(who, impl, NAMES if eager is None else (*NAMES, "eager"))
     if wanted == "reference":
         return Choice("reference", "asked for")
     if wanted == "auto":
-        if not x.is_cuda:
-            return Choice("reference", f"the kernels are for CUDA, this is {x.device.type}")
-        reason = _unavailable(x) or obstacle() or better()
-        return Choice("triton", "CUDA") if reason is None else Choice("reference", reason)
-    reason = _unavailable(x) or obstacle()
+        reason = _unavailable(x) if x.is_cuda else _elsewhere(x)
+        reason = reason or obstacle() or better()
+        if reason is None:
+            return Choice("triton", "CUDA")
+        plain = "no other" if eager is None else eager()
+        return Choice("eager", reason) if plain is None else Choice("reference", reason)
+    if wanted == "eager":
+        assert eager is not None
+        reason = eager()
+    else:
+        reason = _unavailable(x) or obstacle()
     if reason is not None:
-        raise ValueError(f"{who}: expected tensors for impl='triton', but {reason}")
-    return Choice("triton", "asked for")
+        raise ValueError(f"{who}: expected tensors for impl={wanted!r}, but {reason}")
+    return Choice(wanted, "asked for")
 
 
-def _wanted(who: str, impl: str | None) -> str:
+def _wanted(who: str, impl: str | None, names: tuple[str, ...]) -> str:
     if impl is not None:
-        return _known(impl, who)
+        return _known(impl, who, names)
     if _everywhere is not None:
         return _everywhere
     return _known(os.environ.get(VARIABLE, "auto"), VARIABLE)
 
 
-def _known(name: str, who: str) -> str:
-    if name not in NAMES:
+def _known(name: str, who: str, names: tuple[str, ...] = NAMES) -> str:
+    if name not in names:
         raise ValueError(
-            f"{who}: expected an implementation among {', '.join(NAMES)}, got {name!r}"
+            f"{who}: expected an implementation among {', '.join(names)}, got {name!r}"
         )
     return name
 
@@ -104,8 +115,44 @@ def _unavailable(x: Tensor) -> str | None:
     if not INSTALLED:
         return "triton isn't installed"
     if not x.is_cuda and not interpreted():
-        return f"the kernels are for CUDA, this is {x.device.type}"
+        return _elsewhere(x)
+    if torch.compiler.is_exporting():
+        return "an exported graph has to run without flowkit"
+    if not torch.compiler.is_compiling() and _transformed():
+        return "the kernels know no torch.func and no forward-mode differentiation"
+    return _obstructed(x.get_device()) if x.is_cuda else None
+
+
+def _transformed() -> bool:
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+@torch.compiler.assume_constant_result
+def _obstructed(device: int) -> str | None:
+    """Why Triton can't run anything on this GPU, or None."""
+    if device not in _OBSTRUCTED:
+        _OBSTRUCTED[device] = _probe(device)
+    return _OBSTRUCTED[device]
+
+
+_OBSTRUCTED: dict[int, str | None] = {}
+
+
+def _probe(device: int) -> str | None:
+    major, minor = torch.cuda.get_device_capability(device)
+    if major < 7:
+        return f"the GPU's compute capability {major}.{minor} is below 7.0"
+    import triton
+
+    try:
+        triton.runtime.driver.active.get_current_target()  # pyright: ignore
+    except Exception as error:  # e.g. RuntimeError: there is no C compiler
+        return f"triton can't start: {type(error).__name__}: {error}"
     return None
+
+
+def _elsewhere(x: Tensor) -> str:
+    return f"the kernels are for CUDA, this is {x.device.type}"
 
 
 def interpreted() -> bool:

@@ -299,7 +299,7 @@ def check_low_precision(example: Example, draw: Draw) -> None:
 def check_compiles(example: Example) -> None:
     """torch.compile finds no graph break and gives the same numbers, both ways, given a condition
     or what `prepare` made of it."""
-    subject = _subject(example, Draw(), torch.float32)
+    subject = _subject(example, Draw())
     conds = [subject.cond]
     if example.cond_shape is not None:
         conds.append(subject.layer.prepare(subject.cond))
@@ -317,7 +317,8 @@ def check_compiles(example: Example) -> None:
                 ) from error
             finally:
                 torch.compiler.reset()
-            _assert_identical(f"{side.who}, compiled", got, expected)
+            # To rounding: under a compiler an op may choose another implementation.
+            _assert_results_close(f"{side.who}, compiled,", got, expected, FLOAT64)
 
 
 def check_copies(example: Example) -> None:

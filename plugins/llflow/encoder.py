@@ -31,7 +31,8 @@ class DenseBlock(nn.Module):
         # A convolution of joined channels is the sum of each part's convolution. That spares the
         # CPU the joining, but in bf16 it would round every partial sum, and a GPU would have to
         # start three times as many kernels.
-        apart = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        precise = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
+        apart = x.device.type == "cpu" and precise
         seen = [x]
         for conv in self.convs:
             assert isinstance(conv, nn.Conv2d)

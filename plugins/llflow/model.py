@@ -256,11 +256,12 @@ class LLFlow(nn.Module):
         initialize(self.flow, bright, self.condition(low))
 
     def fold(self) -> LLFlow:
-        """The same model as a frozen copy, cheap for enhancement, its convolutions in the memory
-        format that they are fastest in."""
+        """The same model as a frozen copy, cheap for enhancement."""
         folded = copy.deepcopy(self).eval().requires_grad_(False)
         folded.flow = folded.flow.fold()
-        return folded.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        if next(self.parameters()).device.type == "cpu":  # where this was measured to be faster
+            folded.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        return folded
 
 
 def _level(key: str, channels: int, config: Config) -> Bijection:

@@ -112,6 +112,7 @@ def report(result, capability):
     ptx = result.asm["ptx"]
     wide = r"ld\.global\S*\.v4\.b32|cp\.async\S+ \[[^]]*\], \[[^]]*\], (?:0x10|16)\b"
     return {
+        "shared": result.metadata.shared,
         "registers": int(re.search(r"Used (\d+) registers", told)[1]),
         "spilled": sum(map(int, re.findall(r"(\d+) bytes spill", told))),
         "loads": len(re.findall(r"ld\.global|cp\.async\.c", ptx)),

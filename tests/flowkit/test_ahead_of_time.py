@@ -44,6 +44,11 @@ def test_no_kernel_spills_registers(compiled):
     assert {name: r["spilled"] for name, r in compiled.items() if r["spilled"]} == {}
 
 
+def test_shared_memory_suffices(compiled):
+    # What one program may have on the smallest of these GPUs (compute capability 8.6 and 8.9).
+    assert {name: r["shared"] for name, r in compiled.items() if r["shared"] > 99 * 1024} == {}
+
+
 def test_couplings_load_16_bytes_at_a_time(compiled):
     for name, report in of(compiled, "coupling").items():
         # The log-det's gradient is one number a sample.

@@ -146,12 +146,36 @@ def test_an_actnorm_and_the_convolution_after_it_are_one_map(direction):
     assert kinds == ["NormalizedConv1x1", "InvConv1x1", "ActNorm"]
 
 
-def test_a_layer_with_a_hook_is_called():
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "register_forward_pre_hook",
+        "register_forward_hook",
+        "register_full_backward_pre_hook",
+        "register_full_backward_hook",
+    ],
+)
+def test_a_layer_with_a_hook_is_called(hook, layer):
     chain = Chain(ActNorm(4), InvConv1x1(4))
     seen = []
-    chain[0].register_forward_hook(lambda module, args, output: seen.append(output[0]))
-    chain(torch.randn(2, 4, 2, 2))
+    getattr(chain[layer], hook)(lambda *_: seen.append(1))
+    y, logdet = chain(torch.randn(2, 4, 2, 2, requires_grad=True))
+    (y.sum() + logdet.sum()).backward()
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_merged_log_det_is_summed_in_float64(dtype):
+    torch.manual_seed(0)
+    chain = Chain(ActNorm(48), InvConv1x1(48))
+    nn.init.normal_(chain[0].log_scale)
+    chain[0].to(dtype)
+    x = torch.randn(1, 48, 64, 64, dtype=torch.float64)
+    _, logdet = chain(x)
+    exact = torch.linalg.slogdet(chain[1].weight.double()).logabsdet
+    expected = 64 * 64 * (chain[0].log_scale.double().sum() + exact)
+    torch.testing.assert_close(logdet, expected[None], rtol=1e-12, atol=1e-9)
 
 
 def test_samples_share_the_convolution_of_the_condition(monkeypatch):
@@ -169,6 +193,44 @@ def test_samples_share_the_convolution_of_the_condition(monkeypatch):
         expected = rf"AffineCoupling: .*\({shape[0]}, \d+, 5, {shape[3]}"
         with pytest.raises(ValueError, match=expected):
             coupling(torch.randn(shape), prepared)
+
+
+def with_own_forward(net):
+    class Own(ConvNet):
+        def forward(self, x):
+            return super().forward(x)
+
+    net.__class__ = Own
+
+
+def with_hooked_convolution(net):
+    net.first.register_forward_hook(lambda module, args, output: 2 * output)
+
+
+def with_normed_weight(net):
+    nn.utils.parametrizations.weight_norm(net.first)
+
+
+def with_wrapped_convolution(net):
+    net.first = nn.Sequential(net.first, nn.Tanh())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [with_own_forward, with_hooked_convolution, with_normed_weight, with_wrapped_convolution],
+)
+def test_nets_that_were_changed_do_what_they_do(change):
+    def changed(c_in, c_out):
+        net = ConvNet(c_in, c_out, hidden=4)
+        nn.init.normal_(net.last.weight)
+        change(net)
+        return net
+
+    coupling = AffineCoupling(4, changed, cond_channels=3)
+    cond, x = torch.randn(2, 3, 5, 5), torch.randn(2, 4, 5, 5)
+    assert coupling.prepare(cond) is cond
+    expected = coupling.net(torch.cat([x[:, :2], cond], dim=1))
+    torch.testing.assert_close(coupling(x, cond)[0], affine_coupling(x, expected)[0])
 
 
 def test_nets_that_cannot_share_get_the_condition_beside():

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowkit import InvConv1x1, factorization
 
@@ -37,7 +38,7 @@ def test_values_and_gradients(kind):
         (factorization.logabsdet, factorization.inverse), exact, strict=True
     ):
         torch.testing.assert_close(function(weight), expected, rtol=1e-12, atol=1e-12)
-        assert torch.autograd.gradcheck(function, weight)
+        assert torch.autograd.gradcheck(function, weight, check_forward_ad=True)
         assert torch.autograd.gradgradcheck(function, weight)
 
 
@@ -117,6 +118,24 @@ def test_singular():
             factorization.inverse(kept)
     with pytest.raises(torch.linalg.LinAlgError, match=r"InvConv1x1: expected an invertible W.*3"):
         factorization.inverse(weight)
+
+
+def test_a_singular_matrix_has_no_finite_gradient():
+    """It is for whoever trains to skip the step; the backward pass itself goes through."""
+    layer = InvConv1x1(3)
+    nn.init.ones_(layer.weight)
+    layer(torch.rand(1, 3, 2, 2))[1].sum().backward()
+    assert not layer.weight.grad.isfinite().any()
+
+
+def test_fake_tensors_leave_nothing_behind():
+    layer, x = InvConv1x1(3), torch.rand(1, 3, 2, 2)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        for _ in range(2):
+            layer(mode.from_tensor(x))
+            layer.inverse(mode.from_tensor(x))
+    y, logdet = layer.inverse(x)
+    assert type(y) is type(logdet) is torch.Tensor
 
 
 def test_without_data():

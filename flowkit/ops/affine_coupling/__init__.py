@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from flowkit.bijection import logdet_dtype, require_image
-from flowkit.ops.affine_coupling import reference
+from flowkit.ops.affine_coupling import eager, reference
 from flowkit.ops.affine_coupling.scale import ExpScale, Scale, SigmoidScale
 from flowkit.ops.implementation import Choice, choose
 
@@ -29,9 +29,9 @@ def affine_coupling(
         params: (B, 2n, H, W) with 1 <= n <= C: the shift t, then the raw scale. n = C keeps nothing
             (an injector). bf16 and fp16 are read as float32.
         scale_map: raw -> (s, log s).
-        impl: "auto", "reference" or "triton"; None: see `flowkit.ops.implementation`. The kernel
-            reads x and params once, writes y once, and remembers y and params for the backward
-            pass, which can't be differentiated again.
+        impl: "auto", "reference", "eager" or "triton"; None: see `flowkit.ops.implementation`. The
+            kernel reads x and params once, writes y once, and remembers y and params for the
+            backward pass, which can't be differentiated again.
 
     Returns:
         y (B, C, H, W) and Σ log s (B,), both float32, or float64 for float64 x.
@@ -62,7 +62,7 @@ def affine_coupling_choice(
 
         return triton.unsupported(x, params, scale_map)
 
-    return choose("affine_coupling", impl, x, obstacle)
+    return choose("affine_coupling", impl, x, obstacle, eager=eager.unsupported)
 
 
 def _run(
@@ -78,9 +78,12 @@ def _run(
             f"1 <= n <= {channels}, got {tuple(params.shape)}"
         )
     x = x.to(logdet_dtype(x))
-    if affine_coupling_choice(x, params, scale_map, impl=impl).name == "triton":
+    chosen = affine_coupling_choice(x, params, scale_map, impl=impl).name
+    if chosen == "triton":
         from flowkit.ops.affine_coupling import triton
 
         return triton.affine_coupling(x, params, scale_map, inverse=inverse)
+    if chosen == "eager":
+        return eager.affine_coupling(x, params.to(x.dtype), scale_map, inverse=inverse)
     run = reference.affine_coupling_inverse if inverse else reference.affine_coupling
     return run(x, params.to(x.dtype), scale_map)

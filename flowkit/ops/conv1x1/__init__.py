@@ -53,12 +53,13 @@ def conv1x1(
         return triton.conv1x1(x, weight, bias)
     if _tf32(x):
         raise ValueError(
-            "conv1x1: expected torch.get_float32_matmul_precision() to be 'highest' for the "
-            f"reference on CUDA, got {torch.get_float32_matmul_precision()!r}, which is too coarse "
-            "for an inverse"
+            "conv1x1: expected float32 matrix products in full precision for the reference on CUDA "
+            "(torch.set_float32_matmul_precision('highest')), got TF32 allowed, which is too "
+            "coarse for an inverse"
         )
-    if torch.amp.is_autocast_available(x.device.type):
-        with torch.autocast(x.device.type, enabled=False):
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False):
             return reference.conv1x1(x, weight, bias)
     return reference.conv1x1(x, weight, bias)
 
@@ -85,4 +86,7 @@ def _tf32(x: Tensor) -> bool:
     """Whether PyTorch would multiply in TF32."""
     if not x.is_cuda or x.dtype != torch.float32:
         return False
-    return torch.get_float32_matmul_precision() != "highest"
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # somebody has set it by the newer name
+        return torch.backends.cuda.matmul.fp32_precision != "ieee"
