@@ -90,6 +90,13 @@ def _factors(weight: Tensor) -> Factors:
     return known
 
 
+def _inverse(weight: Tensor, factors: Factors) -> Tensor:
+    """W⁻¹, with its own gradient where somebody asks for it."""
+    if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
+        return _Inverse.apply(weight, factors)
+    return factors.inverse()
+
+
 class _LogAbsDet(torch.autograd.Function):
     """∂ log|det W| / ∂W = W⁻ᵀ."""
 
@@ -108,13 +115,12 @@ class _LogAbsDet(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (weight,) = ctx.saved_tensors
-        inverse = _Inverse.apply(weight, ctx.factors)
-        return (grad * inverse.mT).to(weight.dtype), None
+        return (grad * _inverse(weight, ctx.factors).mT).to(weight.dtype), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         (weight,) = ctx.saved_tensors
-        return (_Inverse.apply(weight, ctx.factors).mT * tangent).sum()
+        return (_inverse(weight, ctx.factors).mT * tangent).sum()
 
 
 class _Inverse(torch.autograd.Function):
@@ -135,11 +141,11 @@ class _Inverse(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (weight,) = ctx.saved_tensors
-        inverse = _Inverse.apply(weight, ctx.factors)
+        inverse = _inverse(weight, ctx.factors)
         return -(inverse.mT @ grad @ inverse.mT).to(weight.dtype), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         (weight,) = ctx.saved_tensors
-        inverse = _Inverse.apply(weight, ctx.factors)
+        inverse = _inverse(weight, ctx.factors)
         return -inverse @ tangent.to(inverse.dtype) @ inverse
