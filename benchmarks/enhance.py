@@ -42,9 +42,10 @@ def targets_of(size: str) -> tuple[Target, Target, Target]:
 def random_model(size: str) -> LLFlow:
     """Random weights that move every layer off the identity and keep the picture finite."""
     model = LLFlow(SIZES[size]).eval().requires_grad_(False)
+    std = 0.02 / SIZES[size].steps ** 2  # more of it, and the inverse of many steps overflows
     for name, parameter in model.named_parameters():
         if "flow" in name and not parameter.any():
-            nn.init.normal_(parameter, std=0.005)
+            nn.init.normal_(parameter, std=std)
     return model
 
 
