@@ -124,8 +124,9 @@ class ConditionEncoder(nn.Module):
         )
 
     def forward(self, features: Tensor, *, recompute: bool = False) -> dict[str, Tensor]:
-        full = self.conv_second(_activated(self.conv_first(features)))
-        head = trunk = F.max_pool2d(full, 2)
+        # Without a name for it, what is at full resolution is gone once it is pooled.
+        trunk = F.max_pool2d(self.conv_second(_activated(self.conv_first(features))), 2)
+        head = trunk
         tapped = []
         for index, block in enumerate(self.trunk):
             if recompute and torch.is_grad_enabled():
