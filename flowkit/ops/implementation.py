@@ -127,7 +127,6 @@ def _transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
-@torch.compiler.assume_constant_result
 def _obstructed(device: int) -> str | None:
     """Why Triton can't run anything on this GPU, or None."""
     if device not in _OBSTRUCTED:
@@ -135,6 +134,8 @@ def _obstructed(device: int) -> str | None:
     return _OBSTRUCTED[device]
 
 
+# What torch.compiler.assume_constant_result does, but that imports half of the compiler.
+_obstructed._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 _OBSTRUCTED: dict[int, str | None] = {}
 
 
