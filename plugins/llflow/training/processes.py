@@ -74,8 +74,8 @@ def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
     )
     try:
         yield Processes(rank, count), device
-        # Gloo's threads need the interpreter's lock to let go of the tensors they last sent. What is
-        # torn down from here on waits for these threads, and holds that lock.
+        # Gloo's threads need the interpreter's lock to let go of the tensors they sent last.
+        # Whoever tears gloo down from here on waits for these threads, and holds that lock.
         dist.barrier()
     finally:
         dist.destroy_process_group()
