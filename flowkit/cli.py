@@ -33,7 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name == "--version":
         print(f"flowkit {flowkit.__version__}")
         return 0
-    if name == "info" and not rest:
+    if name == "info":
+        if rest:
+            print(f"flowkit: info takes no arguments, got {rest[0]!r}", file=sys.stderr)
+            return 2
         return _info()
     entry = plugins.found().get(name)
     if entry is None:

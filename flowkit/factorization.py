@@ -97,20 +97,24 @@ def _inverse(weight: Tensor, factors: Factors) -> Tensor:
     return factors.inverse()
 
 
-class _LogAbsDet(torch.autograd.Function):
-    """∂ log|det W| / ∂W = W⁻ᵀ."""
+class _OfFactors(torch.autograd.Function):
+    """What follows from the factors of W, as a function of W."""
 
     generate_vmap_rule = True
-
-    @staticmethod
-    def forward(weight: Tensor, factors: Factors) -> Tensor:
-        return factors.logabsdet()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Factors], output: Tensor) -> None:
         weight, ctx.factors = inputs
         ctx.save_for_backward(weight)
         ctx.save_for_forward(weight)
+
+
+class _LogAbsDet(_OfFactors):
+    """∂ log|det W| / ∂W = W⁻ᵀ."""
+
+    @staticmethod
+    def forward(weight: Tensor, factors: Factors) -> Tensor:
+        return factors.logabsdet()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -123,20 +127,12 @@ class _LogAbsDet(torch.autograd.Function):
         return (_inverse(weight, ctx.factors).mT * tangent).sum()
 
 
-class _Inverse(torch.autograd.Function):
+class _Inverse(_OfFactors):
     """A change dW of W changes W⁻¹ by -W⁻¹·dW·W⁻¹."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(weight: Tensor, factors: Factors) -> Tensor:
         return factors.inverse().clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Factors], output: Tensor) -> None:
-        weight, ctx.factors = inputs
-        ctx.save_for_backward(weight)
-        ctx.save_for_forward(weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:

@@ -110,3 +110,5 @@ def test_info_tells_what_runs_and_why(capsys, monkeypatch):
     monkeypatch.setenv("FLOWKIT_IMPL", "fast")
     assert main(["info"]) == 0
     assert "refused: FLOWKIT_IMPL: expected" in capsys.readouterr().out
+    assert main(["info", "cuda"]) == 2
+    assert capsys.readouterr().err == "flowkit: info takes no arguments, got 'cuda'\n"

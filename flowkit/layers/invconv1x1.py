@@ -11,6 +11,11 @@ from flowkit.layers.actnorm import ActNorm
 from flowkit.ops import conv1x1
 
 
+def _logdet(x: Tensor, per_pixel: Tensor) -> Tensor:
+    """H·W times that of one pixel, for each sample."""
+    return (x.shape[2] * x.shape[3] * per_pixel).to(logdet_dtype(x)).expand(x.shape[0])
+
+
 class InvConv1x1(Bijection):
     """y[:, i, j] = W·x[:, i, j],  log|det| = H·W·log|det W|.
 
@@ -39,8 +44,7 @@ class InvConv1x1(Bijection):
         return conv1x1(y, factorization.inverse(self.weight)), -self._logdet(y)
 
     def _logdet(self, x: Tensor) -> Tensor:
-        logdet = x.shape[2] * x.shape[3] * factorization.logabsdet(self.weight)
-        return logdet.to(logdet_dtype(x)).expand(x.shape[0])
+        return _logdet(x, factorization.logabsdet(self.weight))
 
     def fold(self) -> FoldedConv1x1:
         return FoldedConv1x1(self.weight)
@@ -80,9 +84,7 @@ class NormalizedConv1x1(Bijection):
 
     def _logdet(self, x: Tensor) -> Tensor:
         per_pixel = factorization.logabsdet(self.conv.weight)
-        per_pixel = per_pixel + self.actnorm.log_scale.double().sum()
-        logdet = x.shape[2] * x.shape[3] * per_pixel
-        return logdet.to(logdet_dtype(x)).expand(x.shape[0])
+        return _logdet(x, per_pixel + self.actnorm.log_scale.double().sum())
 
     def fold(self) -> FoldedConv1x1:
         return FoldedConv1x1(self.conv.weight, self.actnorm)
@@ -133,8 +135,7 @@ class FoldedConv1x1(Bijection):
         return conv1x1(y, self.inverse_weight, self.inverse_bias), -self._logdet(y)
 
     def _logdet(self, x: Tensor) -> Tensor:
-        logdet = x.shape[2] * x.shape[3] * self.logdet_per_pixel
-        return logdet.to(logdet_dtype(x)).expand(x.shape[0])
+        return _logdet(x, self.logdet_per_pixel)
 
     @classmethod
     def examples(cls) -> list[Example]:

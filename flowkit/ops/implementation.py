@@ -83,8 +83,8 @@ def choose(
         reason = reason or obstacle() or better()
         if reason is None:
             return Choice("triton", "CUDA")
-        plain = "no other" if eager is None else eager()
-        return Choice("eager", reason) if plain is None else Choice("reference", reason)
+        plain = "eager" if eager is not None and eager() is None else "reference"
+        return Choice(plain, reason)
     if wanted == "eager":
         assert eager is not None
         reason = eager()
