@@ -1,47 +1,104 @@
 """flowkit: invertible layers with exact log-determinants, and conditional flows made of them."""
 
-from flowkit.bijection import Bijection, Cond, Example, Prepared
-from flowkit.combine import At, Chain, Inverse, OnChannels
-from flowkit.flow import Flow, image_normal
-from flowkit.initialize import broadcast, initialize
+from flowkit.combine import At, Chain, Inverse, OnChannels, split
+from flowkit.contract import (
+    Bijection,
+    Cond,
+    Example,
+    Given,
+    along_channels,
+    positions,
+    require_channels,
+    same_logdet,
+    sum_logdet,
+    wide,
+    zero_logdet,
+)
+from flowkit.density import (
+    Flow,
+    GivenFlow,
+    StandardNormal,
+    broadcast,
+    diagonal_normal,
+    initialize,
+)
+from flowkit.elementwise import Additive, Affine, Elementwise, RationalQuadraticSpline, apply, solve
 from flowkit.layers import (
+    PLU,
     ActNorm,
-    AffineCoupling,
-    AffineInjector,
-    FoldedConv1x1,
-    InvConv1x1,
+    Autoregressive,
+    Coupling,
+    Flip,
+    FoldedLinear,
+    Full,
+    Injector,
+    InvertibleLinear,
+    Orthogonal,
+    Parameterized,
     Permute,
+    Pointwise,
     Squeeze,
 )
-from flowkit.nets import ConvNet
-from flowkit.ops import ExpScale, SigmoidScale
+from flowkit.nets import MADE, MLP, ChannelNorm, Conditioner, ConvNet, ZeroConv
+from flowkit.nets.conditioner import ask
+from flowkit.ops import ExpScale, SigmoidScale, SoftplusScale
 from flowkit.reversible import Drifted, Reversible
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
+    "MADE",
+    "MLP",
+    "PLU",
     "ActNorm",
-    "AffineCoupling",
-    "AffineInjector",
+    "Additive",
+    "Affine",
     "At",
+    "Autoregressive",
     "Bijection",
     "Chain",
+    "ChannelNorm",
     "Cond",
+    "Conditioner",
     "ConvNet",
+    "Coupling",
     "Drifted",
+    "Elementwise",
     "Example",
     "ExpScale",
+    "Flip",
     "Flow",
-    "FoldedConv1x1",
-    "InvConv1x1",
+    "FoldedLinear",
+    "Full",
+    "Given",
+    "GivenFlow",
+    "Injector",
     "Inverse",
+    "InvertibleLinear",
     "OnChannels",
+    "Orthogonal",
+    "Parameterized",
     "Permute",
-    "Prepared",
+    "Pointwise",
+    "RationalQuadraticSpline",
     "Reversible",
     "SigmoidScale",
+    "SoftplusScale",
     "Squeeze",
+    "StandardNormal",
+    "ZeroConv",
+    "along_channels",
+    "apply",
+    "ask",
     "broadcast",
-    "image_normal",
+    "diagonal_normal",
     "initialize",
+    "positions",
+    "require_channels",
+    "same_logdet",
+    "solve",
+    "split",
+    "sum_logdet",
+    "wide",
+    "zero_logdet",
 ]

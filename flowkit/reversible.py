@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
-from flowkit.bijection import Bijection, Cond, Example, Prepared, Shape, zero_logdet
-from flowkit.combine import At, Chain
-from flowkit.layers import AffineCoupling, AffineInjector, InvConv1x1
+from flowkit.combine import At, Chain, Inverse, OnChannels, split
+from flowkit.combine.parts import require_bijection
+from flowkit.contract import Bijection, Cond, Example, HoldsCondition, Shape, wide, zero_logdet
+from flowkit.elementwise import apply
+from flowkit.layers import Coupling, Injector, InvertibleLinear, Pointwise, Squeeze
 from flowkit.nets import ConvNet
 
 KEEP = ("nothing", "inputs")
-SAMPLED = 64  # about as many positions of the input are compared with their reconstruction
+SAMPLED = 64  # positions of each channel at which the input is compared with its reconstruction
 
 
 class Drifted(ArithmeticError):
@@ -27,32 +32,34 @@ class Drifted(ArithmeticError):
 class Reversible(Bijection):
     """`bijection`, but what training has to remember of its steps doesn't grow with their number.
 
-    The steps (`Bijection.steps`: a chain's layers, also of chains in chains) run without autograd's
-    records. In the backward pass each is run again, last to first, with records of that one step
-    only. Gradients equal stored ones up to rounding. What else needs memory, such as a net's
-    activations within one step, is as before.
+    The steps (a chain's layers, also of chains in chains, in `At`, `Inverse` and `OnChannels`) run
+    without autograd's records. In the backward pass each is run again, last to first, with records
+    of that one step only. Gradients equal stored ones up to rounding. What else needs memory, such
+    as a net's activations within one step, is as before.
 
-    Nets have to give the same output twice: no dropout, no batch statistics. `torch.compile` of the
-    nets inside works; compiled as a whole, the module is plain `bijection`.
+    Nets have to give the same output twice: dropout and batch norm in training mode are refused.
+    `torch.compile` of the nets inside works; compiled as a whole, the module is plain `bijection`.
 
     Args:
-        bijection: the map; a chain that is inside another bijection than `Chain` and `At` counts as
-            one step.
+        bijection: the map; one inside any other bijection than the four above is one step.
         keep: "nothing": a step's input is its output inverted, and a coupling's net runs once for
             both inversion and gradient. "inputs": every step's input is kept, which costs memory
-            for one image a step, and nothing is inverted; for nets in bf16, whose rounding makes
+            for one sample a step, and nothing is inverted; for nets in bf16, whose rounding makes
             inversion drift.
         tolerance: largest error of the inverted input, relative to the input's largest value, which
-            is looked at in some 64 positions of each channel. None: don't look; on CUDA looking
-            waits for the device.
+            is looked at in 64 positions of each channel. None: don't look; on CUDA looking waits
+            for the device.
 
-    Raises (in the backward pass):
-        Drifted: the error is larger.
+    Raises:
+        TypeError: something inside has a condition of its own (bind it outside:
+            `Reversible(...).given(cond)`).
+        ValueError (on use): a net inside has dropout or batch norm in training mode.
+        Drifted (in the backward pass): the error is larger.
 
     Gomez et al., The reversible residual network, 2017, arXiv:1707.04585, for flows as in Kingma &
     Dhariwal, Glow, 2018, arXiv:1807.03039, §3.
 
-    >>> chain = Reversible(Chain(InvConv1x1(3), InvConv1x1(3)))
+    >>> chain = Reversible(Chain(InvertibleLinear(3), InvertibleLinear(3)))
     >>> y, logdet = chain(torch.rand(2, 3, 4, 4))
     >>> y.shape, logdet.shape
     (torch.Size([2, 3, 4, 4]), torch.Size([2]))
@@ -64,9 +71,20 @@ class Reversible(Bijection):
         super().__init__()
         if keep not in KEEP:
             raise ValueError(f"Reversible: expected keep among {', '.join(KEEP)}, got {keep!r}")
-        self.bijection = bijection
+        self.bijection = require_bijection(self, bijection)
         self.keep = keep
         self.tolerance = tolerance
+        for name, module in bijection.named_modules():
+            if isinstance(module, HoldsCondition):
+                raise TypeError(
+                    f"Reversible: expected conditions to come with the call, got one inside "
+                    f"{name or 'the bijection'} ({type(module).__name__}); bind it outside: "
+                    "Reversible(...).given(cond)"
+                )
+
+    @property
+    def conditional(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.bijection.conditional
 
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
@@ -79,21 +97,13 @@ class Reversible(Bijection):
         return self._run(y, cond, inverse=True)
 
     def _run(self, x: Tensor, cond: Cond, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        _require_repeatable(self.bijection)
         parameters = [p for p in self.bijection.parameters() if p.requires_grad]
-        y, logdet = _Steps.apply(self, inverse, cond, x, *parameters, *_tensors(cond))
+        y, logdet = _Steps.apply(self, inverse, cond, wide(x), *parameters, *_tensors(cond))
         return y, logdet
 
-    def forward_shape(self, shape: Shape) -> Shape:
-        return self.bijection.forward_shape(shape)
-
-    def inverse_shape(self, shape: Shape) -> Shape:
-        return self.bijection.inverse_shape(shape)
-
-    def prepare(self, cond: Cond) -> Cond:
-        return self.bijection.prepare(cond)
-
-    def steps(self, cond: Cond) -> list[tuple[Bijection, Cond]]:
-        return self.bijection.steps(cond)
+    def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
+        return self.bijection.shape(shape, inverse=inverse)
 
     def fold(self) -> Bijection:
         return self.bijection.fold()
@@ -103,15 +113,85 @@ class Reversible(Bijection):
         net = partial(ConvNet, hidden=4)
 
         def chain() -> Chain:
-            injector = AffineInjector(2, net, cond_channels=2)
-            coupling = AffineCoupling(2, net, cond_channels=2)
-            return Chain(InvConv1x1(2), At("half", Chain(injector, coupling)))
+            injector = Injector(2, net, cond_channels=2)
+            coupling = Coupling(2, net, cond_channels=2)
+            return Chain(InvertibleLinear(2), At("half", Chain(injector, coupling)))
 
-        shapes = (2, 2, 2), {"half": (2, 2, 2)}
+        def multiscale() -> Bijection:
+            inner = Chain(Squeeze(), InvertibleLinear(4), Inverse(Squeeze()))
+            return split(1, inner, Coupling(2, net, kept=1))
+
+        shapes = (2, 2, 3), {"half": (2, 2, 3)}
         return [
             Example(lambda: cls(chain()), *shapes, name="nothing kept"),
             Example(lambda: cls(chain(), keep="inputs"), *shapes, name="inputs kept"),
+            Example(lambda: cls(multiscale()), (2, 2, 4), name="multi-scale"),
         ]
+
+
+def _require_repeatable(bijection: Bijection) -> None:
+    for name, module in bijection.named_modules():
+        if module.training and isinstance(module, _DropoutNd | _BatchNorm):
+            raise ValueError(
+                f"Reversible: expected nets that give the same output twice, got "
+                f"{type(module).__name__} at {name} in training mode (eval() it, or leave it out)"
+            )
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One layer, run forward or backward, under its condition."""
+
+    layer: Bijection
+    cond: Cond
+    inverse: bool
+
+    def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.layer.inverse(x, self.cond) if self.inverse else self.layer(x, self.cond)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The first `channels` go on alone, the others wait, until `ends`, when they are joined."""
+
+    channels: int
+    ends: bool
+
+
+def _plan(bijection: Bijection, cond: Cond, inverse: bool) -> list[_Step | _Part]:
+    """The steps of a bijection in the order in which they run."""
+    kind = type(bijection)
+    if kind is Chain:
+        assert isinstance(bijection, Chain)
+        layers = list(bijection)[:: -1 if inverse else 1]
+        return [step for layer in layers for step in _plan(layer, cond, inverse)]
+    if kind is At:
+        assert isinstance(bijection, At)
+        return _plan(bijection.bijection, bijection.entry(cond), inverse)
+    if kind is Inverse:
+        assert isinstance(bijection, Inverse)
+        return _plan(bijection.bijection, cond, not inverse)
+    if kind is OnChannels:
+        assert isinstance(bijection, OnChannels)
+        inner = _plan(bijection.bijection, cond, inverse)
+        n = bijection.channels
+        return [_Part(n, ends=False), *inner, _Part(n, ends=True)]
+    return [_Step(bijection, cond, inverse)]
+
+
+class _Waiting:
+    """A tensor, of whose channels some may wait aside while the first ones change."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+        self.waiting: list[Tensor] = []
+
+    def part(self, channels: int) -> None:
+        self.waiting.append(self.value[:, channels:])
+        self.value = self.value[:, :channels]
+
+    def join(self) -> None:
+        self.value = torch.cat([self.value, self.waiting.pop()], dim=1)
 
 
 class _Steps(torch.autograd.Function):
@@ -124,45 +204,55 @@ class _Steps(torch.autograd.Function):
         ctx.module, ctx.inverse = module, inverse
         ctx.autocast = _autocast(x.device.type)
         ctx.structure = _replaced(cond, iter([None] * len(_tensors(cond))))
-        inputs, value, total = [], x, zero_logdet(x)
-        for layer, layer_cond in _in_order(module.bijection, cond, inverse):
-            inputs.append(value)
-            value, logdet = (layer.inverse if inverse else layer)(value, layer_cond)
+        inputs, state, total = [], _Waiting(x), zero_logdet(x)
+        for step in _plan(module.bijection, cond, inverse):
+            if isinstance(step, _Part):
+                state.join() if step.ends else state.part(step.channels)
+                continue
+            inputs.append(state.value)
+            state.value, logdet = step.run(state.value)
             total = total + logdet
-        kept = inputs if module.keep == "inputs" else [value, _sampled(x)]
+        y = state.value
+        kept = inputs if module.keep == "inputs" else [y, _sampled(x)]
         ctx.save_for_backward(*kept, *tensors)
         ctx.kept = len(kept)
         # A chain of no steps would return its input itself.
-        return value.view_as(value), total
+        return y.view_as(y), total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad, grad_logdet = grads
         module, inverse = ctx.module, ctx.inverse
-        kept, tensors = ctx.saved_tensors[: ctx.kept], ctx.saved_tensors[ctx.kept :]
+        saved = ctx.saved_tensors  # unpacked once: a checkpoint around this allows no second time
+        kept, tensors = saved[: ctx.kept], saved[ctx.kept :]
         parameters = [p for p in module.bijection.parameters() if p.requires_grad]
         conds = [t.detach().requires_grad_(t.requires_grad) for t in tensors[len(parameters) :]]
         cond = _replaced(ctx.structure, iter(conds))
-        sums: dict[Tensor, Tensor] = {}
         inputs = list(kept) if module.keep == "inputs" else None
-        value = None if inputs is not None else kept[0]
-        for layer, layer_cond in reversed(_in_order(module.bijection, cond, inverse)):
+        value = None if inputs is not None else _Waiting(kept[0])
+        grad, grad_logdet = _Waiting(grads[0]), grads[1]
+        sums: dict[Tensor, Tensor] = {}
+        for step in reversed(_plan(module.bijection, cond, inverse)):
+            if isinstance(step, _Part):
+                for state in (grad, value):
+                    if state is not None:
+                        state.part(step.channels) if step.ends else state.join()
+                continue
             with torch.enable_grad(), ctx.autocast():
-                if inputs is not None:
+                if value is None:
+                    assert inputs is not None
                     parts = (inputs.pop().detach().requires_grad_(),)
-                    output, logdet = (layer.inverse if inverse else layer)(parts[0], layer_cond)
+                    output, logdet = step.run(parts[0])
                 else:
-                    assert value is not None
-                    parts, output, logdet = layer.retrace(value, layer_cond, inverse=inverse)
+                    parts, output, logdet = _retraced(step, value.value)
             wanted = [
                 *(c for c in conds if c.requires_grad),
-                *(p for p in layer.parameters() if p.requires_grad),
+                *(p for p in step.layer.parameters() if p.requires_grad),
             ]
             found = _gradients(
-                [output, logdet], [*parts, *wanted], [grad.to(output.dtype), grad_logdet]
+                [output, logdet], [*parts, *wanted], [grad.value.to(output.dtype), grad_logdet]
             )
-            grad = torch.cat(
+            grad.value = torch.cat(
                 [
                     torch.zeros_like(part) if g is None else g
                     for part, g in zip(parts, found, strict=False)
@@ -172,18 +262,40 @@ class _Steps(torch.autograd.Function):
             for tensor, gradient in zip(wanted, found[len(parts) :], strict=True):
                 if gradient is not None:
                     sums[tensor] = sums[tensor] + gradient if tensor in sums else gradient
-            if inputs is None:
-                value = torch.cat([part.detach() for part in parts], dim=1)
-        if inputs is None and module.tolerance is not None:
-            assert value is not None
-            _check(_sampled(value), kept[1], module.tolerance)
+            if value is not None:
+                value.value = torch.cat([part.detach() for part in parts], dim=1)
+        if value is not None and module.tolerance is not None:
+            _check(_sampled(value.value), kept[1], module.tolerance)
         return (
             None,
             None,
             None,
-            grad if ctx.needs_input_grad[3] else None,
+            grad.value if ctx.needs_input_grad[3] else None,
             *(sums.get(tensor) for tensor in (*parameters, *conds)),
         )
+
+
+def _retraced(step: _Step, y: Tensor) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+    """From a step's output y back to its input x, and on to y again with records.
+
+    Returns x as leaves of the gradient, which joined along the channels are x; y and logdet.
+    """
+    layer = step.layer
+    if type(layer) is Coupling or type(layer) is Injector or type(layer) is Pointwise:
+        # What decides is the same on both sides, so the net runs once.
+        kept = layer.kept if isinstance(layer, Coupling) else 0
+        first, rest = y[:, :kept].detach(), y[:, kept:].detach()
+        first.requires_grad_()
+        params = layer.params(torch.cat([first, rest], dim=1), step.cond)
+        with torch.no_grad():
+            rest = apply(layer.how, y.detach(), params, inverse=not step.inverse)[0][:, kept:]
+        rest = rest.detach().requires_grad_()
+        parts = (first, rest) if kept else (rest,)
+        return parts, *apply(layer.how, torch.cat(parts, dim=1), params, inverse=step.inverse)
+    with torch.no_grad():
+        x = _Step(layer, step.cond, not step.inverse).run(y)[0].detach()
+    x.requires_grad_()
+    return (x,), *step.run(x)
 
 
 def _autocast(device: str) -> Callable[[], AbstractContextManager]:
@@ -203,18 +315,18 @@ def _gradients(
     )
 
 
-def _in_order(bijection: Bijection, cond: Cond, inverse: bool) -> list[tuple[Bijection, Cond]]:
-    steps = bijection.steps(cond)
-    return steps[::-1] if inverse else steps
-
-
 def _sampled(x: Tensor) -> Tensor:
-    """Some positions of each channel, about 64."""
-    flat = x.detach().reshape(*x.shape[:2], -1)
-    return flat[:, :, :: max(1, flat.shape[2] // SAMPLED)].clone()
+    """Some positions of each channel, drawn once for each size, so that no pattern of the data's
+    can hide between them."""
+    flat = x.detach().flatten(2) if x.dim() > 2 else x.detach()[:, :, None]
+    generator = torch.Generator().manual_seed(flat.shape[2])
+    places = torch.randint(max(1, flat.shape[2]), (SAMPLED,), generator=generator)
+    return flat[:, :, places.to(flat.device)] if flat.numel() else flat
 
 
 def _check(came: Tensor, expected: Tensor, tolerance: float) -> None:
+    if not expected.numel():
+        return
     error = (came - expected).abs().max().item()
     allowed = tolerance * max(expected.abs().max().item(), torch.finfo(expected.dtype).tiny)
     if not error <= allowed:
@@ -226,31 +338,18 @@ def _check(came: Tensor, expected: Tensor, tolerance: float) -> None:
 
 def _tensors(cond: Cond) -> list[Tensor]:
     """The tensors inside a condition, in a fixed order."""
-    if isinstance(cond, Tensor):
-        return [cond]
-    return [tensor for part in _parts(cond) for tensor in _tensors(part)]
+    if isinstance(cond, Mapping):
+        return [tensor for entry in cond.values() for tensor in _tensors(entry)]
+    return [cond] if isinstance(cond, Tensor) else []
 
 
-def _parts(cond: Cond) -> Iterator[Any]:
-    if isinstance(cond, Prepared):
-        yield cond.value
-    elif isinstance(cond, Mapping):
-        yield from cond.values()
-    elif isinstance(cond, list | tuple):
-        yield from cond
-
-
-def _replaced(cond: Cond, tensors: Iterator[Tensor | None]) -> Cond:
+def _replaced(cond: Any, tensors: Iterator[Tensor | None]) -> Any:
     """`cond` with other tensors inside, in the order of `_tensors`."""
+    if isinstance(cond, Mapping):
+        return {key: _replaced(value, tensors) for key, value in cond.items()}
     if isinstance(cond, Tensor) or cond is _PLACE:
         tensor = next(tensors)
         return _PLACE if tensor is None else tensor
-    if isinstance(cond, Prepared):
-        return Prepared(cond.owner, _replaced(cond.value, tensors))
-    if isinstance(cond, Mapping):
-        return {key: _replaced(value, tensors) for key, value in cond.items()}
-    if isinstance(cond, list | tuple):
-        return [_replaced(value, tensors) for value in cond]
     return cond
 
 

@@ -6,20 +6,32 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from flowkit.contract import along_channels
+
 
 def channel_mean_std(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (biased) of each channel of `x` (B, C, H, W), both (C,), float64.
+    """Mean and standard deviation (biased) of each channel of x (B, C, *S), both (C,), float64.
 
     Under an initialised process group they are those of the whole batch, over all ranks, so every
     rank gets the same numbers, and the same as one process with the global batch would.
     """
+    others = [axis for axis in range(x.dim()) if axis != 1]
     count = torch.tensor([x.numel() // x.shape[1]], dtype=torch.float64, device=x.device)
-    total = x.double().sum(dim=(0, 2, 3))
+    total = x.double().sum(others)
     _sum_over_ranks(count, total)
     mean = total / count
-    squares = (x.double() - mean[:, None, None]).square().sum(dim=(0, 2, 3))
+    squares = (x.double() - along_channels(mean, x)).square().sum(others)
     _sum_over_ranks(squares)
     return mean, (squares / count).sqrt()
+
+
+def normalizing(x: Tensor) -> tuple[Tensor, Tensor]:
+    """`(bias, log_scale)`, each (C,), such that (x + bias)·exp(log_scale) has mean 0 and standard
+    deviation 1 in every channel of x (B, C, *S). A channel that is constant over the batch says
+    nothing about its scale and keeps 1. Kingma & Dhariwal, Glow, 2018, arXiv:1807.03039, §3.1.
+    """
+    mean, std = channel_mean_std(x)
+    return -mean, -torch.where(std > 1e-6, std, torch.ones_like(std)).log()
 
 
 def _sum_over_ranks(*tensors: Tensor) -> None:

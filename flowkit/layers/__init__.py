@@ -1,18 +1,32 @@
 """Invertible layers, one file each."""
 
 from flowkit.layers.actnorm import ActNorm
-from flowkit.layers.affine_coupling import AffineCoupling
-from flowkit.layers.affine_injector import AffineInjector
-from flowkit.layers.invconv1x1 import FoldedConv1x1, InvConv1x1
+from flowkit.layers.autoregressive import Autoregressive
+from flowkit.layers.coupling import Coupling
+from flowkit.layers.flip import Flip
+from flowkit.layers.injector import GivenInjector, Injector
+from flowkit.layers.linear import FoldedLinear, InvertibleLinear
+from flowkit.layers.parameterized import Parameterized
 from flowkit.layers.permute import Permute
+from flowkit.layers.pointwise import Pointwise
 from flowkit.layers.squeeze import Squeeze
+from flowkit.layers.weights import PLU, Full, Orthogonal, Weight
 
 __all__ = [
+    "PLU",
     "ActNorm",
-    "AffineCoupling",
-    "AffineInjector",
-    "FoldedConv1x1",
-    "InvConv1x1",
+    "Autoregressive",
+    "Coupling",
+    "Flip",
+    "FoldedLinear",
+    "Full",
+    "GivenInjector",
+    "Injector",
+    "InvertibleLinear",
+    "Orthogonal",
+    "Parameterized",
     "Permute",
+    "Pointwise",
     "Squeeze",
+    "Weight",
 ]

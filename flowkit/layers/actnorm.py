@@ -5,51 +5,69 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from flowkit.bijection import Bijection, Cond, Example, logdet_dtype, require_image
-from flowkit.nets import init_scale_and_shift
+from flowkit.contract import (
+    Bijection,
+    Cond,
+    Example,
+    along_channels,
+    positions,
+    require_at_least,
+    require_channels,
+    same_logdet,
+    wide,
+)
+from flowkit.statistics import normalizing
 
 
 class ActNorm(Bijection):
-    """y = (x + bias)·exp(log_scale),  log|det| = H·W·Σ log_scale.
+    """y = (x + bias)·exp(log_scale),  log|det| = |S|·Σ log_scale, |S| the number of places.
 
     `flowkit.initialize` sets both so that y has mean 0 and standard deviation 1 per channel; before
     that the layer is the identity.
 
     Args:
-        channels: C of the input (B, C, H, W).
+        channels: C of the input (B, C, *S).
 
     Kingma & Dhariwal, Glow, 2018, arXiv:1807.03039, §3.1.
     """
 
+    conditional = False
+
     def __init__(self, channels: int) -> None:
         super().__init__()
+        require_at_least(self, "channels", channels, 1)
         self.channels = channels
         self.bias = nn.Parameter(torch.zeros(channels))
         self.log_scale = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
-        require_image(self, x, self.channels)
-        bias, log_scale, logdet = self._broadcast(x)
-        return (x.to(bias.dtype) + bias) * log_scale.exp(), logdet
+        require_channels(self, x, self.channels)
+        x = wide(x)
+        bias, log_scale = self._parameters_like(x)
+        return (x + bias) * log_scale.exp(), same_logdet(x, positions(x) * log_scale.sum())
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
-        require_image(self, y, self.channels)
-        bias, log_scale, logdet = self._broadcast(y)
-        return y.to(bias.dtype) * (-log_scale).exp() - bias, -logdet
+        require_channels(self, y, self.channels)
+        y = wide(y)
+        bias, log_scale = self._parameters_like(y)
+        return y * (-log_scale).exp() - bias, same_logdet(y, -positions(y) * log_scale.sum())
 
-    def _broadcast(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        dtype = logdet_dtype(x)
-        bias = self.bias.to(dtype)[:, None, None]
-        log_scale = self.log_scale.to(dtype)[:, None, None]
-        logdet = x.shape[2] * x.shape[3] * log_scale.sum()
-        return bias, log_scale, logdet.expand(x.shape[0])
+    def _parameters_like(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        bias, log_scale = self.bias.to(x.dtype), self.log_scale.to(x.dtype)
+        return along_channels(bias, x), along_channels(log_scale, x)
 
     @torch.no_grad()
     def initialize_from(self, x: Tensor) -> None:
-        bias, log_scale = init_scale_and_shift(x)
+        bias, log_scale = normalizing(x)
         self.bias.copy_(bias)
         self.log_scale.copy_(log_scale)
 
+    def extra_repr(self) -> str:
+        return f"{self.channels}"
+
     @classmethod
     def examples(cls) -> list[Example]:
-        return [Example(lambda: cls(3), (3, 2, 2))]
+        return [
+            Example(lambda: cls(3), (3, 2, 3), name="images"),
+            Example(lambda: cls(3), (3,), name="vectors"),
+        ]

@@ -7,37 +7,44 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from flowkit.bijection import Bijection, Cond, Example, require_image, zero_logdet
+from flowkit.contract import Bijection, Cond, Example, require_channels, zero_logdet
 
 
 class Permute(Bijection):
     """y[:, i] = x[:, order[i]],  log|det| = 0.
 
     Args:
-        order: a permutation of 0 … C-1 for input (B, C, H, W). `range(C - 1, -1, -1)` reverses the
-            channels, `torch.randperm(C).tolist()` shuffles them. It is a buffer, not a parameter.
+        order: a permutation of 0 … C-1 for input (B, C, *S). `torch.randperm(C).tolist()` shuffles
+            the channels. It is a buffer, not a parameter.
 
     Dinh et al., NICE, 2015, arXiv:1410.8516, §3.2.
     """
 
+    conditional = False
     order: Tensor
     inverse_order: Tensor
 
     def __init__(self, order: Sequence[int]) -> None:
         super().__init__()
-        if sorted(order) != list(range(len(order))):
+        if not len(order) or sorted(order) != list(range(len(order))):
             raise ValueError(f"Permute: expected each of 0 … C-1 once, got {list(order)}")
         self.register_buffer("order", torch.tensor(list(order)))
         self.register_buffer("inverse_order", torch.argsort(self.order))
 
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
-        require_image(self, x, len(self.order))
+        require_channels(self, x, len(self.order))
         return x[:, self.order], zero_logdet(x)
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
-        require_image(self, y, len(self.order))
+        require_channels(self, y, len(self.order))
         return y[:, self.inverse_order], zero_logdet(y)
+
+    def extra_repr(self) -> str:
+        return f"{self.order.tolist()}"
 
     @classmethod
     def examples(cls) -> list[Example]:
-        return [Example(lambda: cls([2, 0, 3, 1]), (4, 1, 2))]
+        return [
+            Example(lambda: cls([2, 0, 3, 1]), (4, 1, 2)),
+            Example(lambda: cls([1, 2, 0]), (3,)),
+        ]

@@ -1,24 +1,25 @@
-"""The hot paths as functions. Each op has a folder: the public function, its plain PyTorch
-reference (the definition), and one file for every faster implementation."""
+"""The hot paths as functions. Each op has a folder: `api` owns the meaning and the choice,
+`reference` is the definition in plain PyTorch, and every faster implementation has a file."""
 
-from flowkit.ops.affine_coupling import (
-    ExpScale,
-    SigmoidScale,
+from flowkit.choice import Choice, implementation
+from flowkit.ops.coupling.api import (
     affine_coupling,
     affine_coupling_choice,
     affine_coupling_inverse,
 )
-from flowkit.ops.conv1x1 import conv1x1, conv1x1_choice
-from flowkit.ops.implementation import Choice, implementation
+from flowkit.ops.coupling.scale import ExpScale, Scale, SigmoidScale, SoftplusScale
+from flowkit.ops.linear.api import linear_map, linear_map_choice
 
 __all__ = [
     "Choice",
     "ExpScale",
+    "Scale",
     "SigmoidScale",
+    "SoftplusScale",
     "affine_coupling",
     "affine_coupling_choice",
     "affine_coupling_inverse",
-    "conv1x1",
-    "conv1x1_choice",
     "implementation",
+    "linear_map",
+    "linear_map_choice",
 ]

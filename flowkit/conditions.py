@@ -1,0 +1,111 @@
+"""Conditions: refused where they don't fit, and put beside what they condition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from flowkit.contract import Cond
+
+
+def require_cond(who: object, cond: Cond, channels: int, like: Tensor | None = None) -> Tensor:
+    """Return `cond` if it is a (B, D) or (B, D, *S) tensor, D = `channels`, that fits `like`
+    (B, C, *S).
+
+    Raises:
+        ValueError: it is missing, or its shape is another.
+        TypeError: it isn't a floating-point tensor.
+    """
+    name = type(who).__name__
+    if cond is None:
+        raise ValueError(f"{name}: expected a condition of {channels} channels, got None")
+    if not isinstance(cond, Tensor):
+        raise TypeError(
+            f"{name}: expected a condition tensor, got {type(cond).__name__}"
+            " (flowkit.At picks one entry of a mapping)"
+        )
+    if not cond.is_floating_point():
+        raise TypeError(
+            f"{name}: expected a floating-point condition, got {cond.dtype} "
+            "(labels: torch.nn.functional.one_hot(...).float())"
+        )
+    fits = cond.dim() >= 2 and cond.shape[1] == channels
+    if fits and like is not None:
+        fits = cond.shape[0] == like.shape[0] and (
+            cond.dim() == 2 or cond.shape[2:] == like.shape[2:]
+        )
+    if not fits:
+        batch, *places = ("B", "*S") if like is None else (like.shape[0], *like.shape[2:])
+        vector = f"({batch}, {channels})"
+        expected = f"({', '.join(map(str, (batch, channels, *places)))}) or {vector}"
+        if not places:
+            expected = vector
+        raise ValueError(
+            f"{name}: expected a condition of shape {expected}, got {tuple(cond.shape)}"
+        )
+    return cond
+
+
+def batch_of(who: str, cond: Cond) -> int:
+    """The number of samples B that a condition is for.
+
+    Raises:
+        TypeError: it isn't a tensor, nor a mapping of such.
+        ValueError: its entries are for different numbers of samples.
+    """
+    if isinstance(cond, Tensor):
+        if cond.dim() == 0:
+            raise ValueError(f"{who}: expected a condition (B, ...), got a single number")
+        return len(cond)
+    if not isinstance(cond, Mapping):
+        raise TypeError(
+            f"{who}: expected a condition as a tensor, or a mapping of tensors by name, got "
+            f"{type(cond).__name__}"
+        )
+    sizes = {key: batch_of(f"{who}, entry {key!r}", entry) for key, entry in cond.items()}
+    if len(set(sizes.values())) != 1:
+        raise ValueError(f"{who}: expected entries for one number of samples, got {sizes}")
+    return next(iter(sizes.values()))
+
+
+def everywhere(cond: Tensor, x: Tensor) -> Tensor:
+    """A vector condition (B, D) at every place of x (B, C, *S); one that has places as it is."""
+    if cond.dim() > 2 or x.dim() == 2:
+        return cond
+    return cond.reshape(*cond.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+
+
+def beside(x: Tensor, cond: Tensor | None) -> Tensor:
+    """x (B, C, *S), then the channels of cond (B, D) or (B, D, *S), in the wider precision."""
+    return x if cond is None else torch.cat([x, everywhere(cond, x)], dim=1)
+
+
+class Unchanged:
+    """The values that some tensors had, to tell whether work done with them still holds.
+
+    Values are compared, because versions don't tell: fused optimisers and `.data` change a
+    parameter and leave its version. Inside `torch.compile` and torch.func, which can't look at
+    values, nothing is checked.
+    """
+
+    def __init__(self, who: str, tensors: list[Tensor]) -> None:
+        self.who = who
+        self.tensors = tensors
+        self.values = [tensor.detach().clone() for tensor in tensors]
+
+    def require(self) -> None:
+        """Raise if one of the tensors has changed.
+
+        Raises:
+            ValueError: one has.
+        """
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            return
+        for tensor, value in zip(self.tensors, self.values, strict=True):
+            if not tensor.detach().equal(value):
+                raise ValueError(
+                    f"{self.who}: expected the parameters that given(cond) worked with, got changed "
+                    "ones; call given(cond) again after an optimiser step"
+                )

@@ -1,0 +1,245 @@
+"""The contract of every invertible layer: a value and its per-sample log-determinant, both ways."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Cond = Tensor | Mapping[str, Any] | None
+"""A condition: None, a tensor (B, D) or (B, D, *S), or a mapping of such by name."""
+
+Shape = tuple[int, ...]
+
+
+class Bijection(nn.Module):
+    """An invertible map between data x and noise y, both (B, C, *S), given a condition.
+
+        forward: x -> (y, log|det dy/dx|)        data -> noise
+        inverse: y -> (x, log|det dx/dy|)        noise -> data
+
+    The channels are axis 1; S is what follows them: nothing for a vector, (T,) for a sequence,
+    (H, W) for an image. The log-determinant belongs to the map just applied, so the two of a round
+    trip sum to 0. Its shape is (B,) and its dtype float32, or float64 for float64 input; `wide`,
+    `zero_logdet` and `sum_logdet` see to that. `forward` changes no state: initialisation from data
+    is `flowkit.initialize`.
+
+    Every bijection accepts `cond`. One that needs it refuses None with a ValueError, one that
+    doesn't ignores it and says so by `conditional = False`.
+    """
+
+    conditional: bool = True
+    """Whether a condition may change the result; False where that is known not to be."""
+
+    def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        """y (B, C', *S') and log|det dy/dx| (B,) for x (B, C, *S)."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        """x (B, C, *S) and log|det dx/dy| (B,) for y (B, C', *S')."""
+        raise NotImplementedError(f"{type(self).__name__} has no inverse")
+
+    def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
+        """Shape (C', *S') of one sample on the noise side for `shape` (C, *S) on the data side, or
+        with `inverse` the other way round.
+
+        Raises:
+            ValueError: `forward` (or `inverse`) would refuse such a sample.
+        """
+        return shape
+
+    def given(self, cond: Cond) -> Bijection:
+        """This map with its condition inside, and the work done that depends on that alone.
+
+        The result serves B samples, or any multiple k·B: sample i has condition i mod B. It shares
+        this layer's parameters and takes gradients. It raises a ValueError once parameters have
+        changed that its work was done with.
+        """
+        return Given(self, cond)
+
+    def fold(self) -> Bijection:
+        """The same map as a frozen copy, cheap for inference: nothing in it needs a gradient, and
+        training the original on doesn't move it."""
+        return frozen(self)
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        """Instances for `flowkit.testing` to check; at least one for every concrete layer."""
+        return []
+
+
+class HoldsCondition:
+    """Marks the modules that `given` makes: a condition is inside."""
+
+
+class Given(Bijection, HoldsCondition):
+    """`bijection` with the condition `cond` inside."""
+
+    conditional = False
+
+    def __init__(self, bijection: Bijection, cond: Cond) -> None:
+        super().__init__()
+        self.bijection = bijection
+        self.cond = cond
+
+    def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        refuse_second_condition(self.bijection, cond)
+        return self.bijection(x, repeated(self.bijection, self.cond, x))
+
+    def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        refuse_second_condition(self.bijection, cond)
+        return self.bijection.inverse(y, repeated(self.bijection, self.cond, y))
+
+    def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
+        return self.bijection.shape(shape, inverse=inverse)
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        class Moved(Bijection):
+            def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+                assert isinstance(cond, Tensor)
+                return wide(x) + cond, zero_logdet(x)
+
+            def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+                assert isinstance(cond, Tensor)
+                return wide(y) - cond, zero_logdet(y)
+
+        return [Example(lambda: cls(Moved(), torch.ones(1, 3)), (3,))]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One way to build a layer, and the input it takes: what `flowkit.testing` checks.
+
+    Args:
+        build: makes a fresh layer.
+        shape: shape of one sample on the data side, without the batch axis, e.g. (C, H, W).
+        cond_shape: shape of one sample's condition, a mapping of such shapes, or None.
+        name: tells the examples of one layer apart.
+        domain: where x lies, a constraint of torch.distributions; None: all of ℝⁿ.
+        codomain: where y lies, likewise.
+        tolerance: of the inverse, where it is found numerically; 0 if it is exact but for rounding.
+    """
+
+    build: Callable[[], Bijection]
+    shape: Shape
+    cond_shape: Shape | Mapping[str, Shape] | None = None
+    name: str = ""
+    domain: Any = None
+    codomain: Any = None
+    tolerance: float = 0.0
+
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def frozen(module: Module) -> Module:
+    """A copy for inference: in evaluation mode, and nothing in it needs a gradient."""
+    return copy.deepcopy(module).eval().requires_grad_(False)
+
+
+def wide_dtype(x: Tensor) -> torch.dtype:
+    """float32, or `x`'s own dtype where that is wider: the dtype of latents and log-dets."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def wide(x: Tensor) -> Tensor:
+    """`x` in float32, or as it is where that is wider."""
+    return x.to(wide_dtype(x))
+
+
+def zero_logdet(x: Tensor) -> Tensor:
+    """Zeros (B,): the log-determinant of a map of `x` that preserves volume."""
+    return x.new_zeros(x.shape[0], dtype=wide_dtype(x))
+
+
+def sum_logdet(log_slope: Tensor) -> Tensor:
+    """Σ log_slope (B,) of an elementwise map's log-slopes (B, ...), in float32 or wider."""
+    return wide(log_slope).flatten(1).sum(1)
+
+
+def same_logdet(x: Tensor, logdet: Tensor) -> Tensor:
+    """`logdet` (), the same for every sample of `x`, as (B,)."""
+    return zero_logdet(x) + logdet
+
+
+def positions(x: Tensor) -> int:
+    """How many places the channels of x (B, C, *S) have: the product of S, 1 for vectors."""
+    return x.shape[2:].numel()
+
+
+def along_channels(value: Tensor, x: Tensor) -> Tensor:
+    """`value` (C,) shaped to meet the channels of x (B, C, *S)."""
+    return value.reshape(-1, *[1] * (x.dim() - 2))
+
+
+def require_channels(
+    who: object, x: Tensor, channels: int | None = None, axes: int | None = None
+) -> None:
+    """Raise unless `x` is a floating-point (B, C, *S) tensor with C = `channels` and `axes` axes in
+    S, where these are given.
+
+    Raises:
+        TypeError: `x` isn't a floating-point tensor.
+        ValueError: its shape is another.
+    """
+    name = who if isinstance(who, str) else type(who).__name__
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{name}: expected a tensor (B, C, *S), got {type(x).__name__} "
+            "(torch.as_tensor makes one)"
+        )
+    if not x.is_floating_point():
+        raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype} (x.float()?)")
+    fits = x.dim() >= 2 and (axes is None or x.dim() == 2 + axes)
+    if not fits or (channels is not None and x.shape[1] != channels):
+        places = {None: ", *S", 0: "", 1: ", T", 2: ", H, W"}.get(axes, f" and {axes} more axes")
+        expected = f"(B, {'C' if channels is None else channels}{places})"
+        raise ValueError(f"{name}: expected input of shape {expected}, got {tuple(x.shape)}")
+
+
+def require_at_least(who: object, name: str, value: int, least: int) -> None:
+    """Raise unless `value` is an integer of at least `least`.
+
+    Raises:
+        TypeError: it isn't an integer.
+        ValueError: it is less.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(
+            f"{type(who).__name__}: expected {name} as an integer, got {type(value).__name__}"
+        )
+    if value < least:
+        raise ValueError(f"{type(who).__name__}: expected {name} >= {least}, got {value}")
+
+
+def refuse_second_condition(who: object, cond: Cond) -> None:
+    """Raise if a condition comes to a layer that has its own inside."""
+    if cond is not None:
+        raise ValueError(
+            f"{type(who).__name__}: expected no condition after given(cond), got another one"
+        )
+
+
+def repeated(who: object, cond: Cond, x: Tensor) -> Cond:
+    """`cond` of B samples for the k·B samples of `x`: sample i gets condition i mod B.
+
+    Raises:
+        ValueError: the number of samples is no multiple of that of conditions.
+    """
+    if isinstance(cond, Mapping):
+        return {key: repeated(who, entry, x) for key, entry in cond.items()}
+    if not isinstance(cond, Tensor) or len(cond) == len(x):
+        return cond
+    if len(cond) == 0 or len(x) % len(cond):
+        raise ValueError(
+            f"{type(who).__name__}: expected a multiple of {len(cond)} samples, as many as the "
+            f"conditions that were given, got {len(x)}"
+        )
+    if len(cond) == 1:
+        return cond.expand(len(x), *cond.shape[1:])
+    return cond.repeat(len(x) // len(cond), *[1] * (cond.dim() - 1))

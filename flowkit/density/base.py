@@ -1,0 +1,76 @@
+"""Base distributions: what the noise side of a flow looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+from flowkit.contract import Cond, Shape
+
+
+def diagonal_normal(mean: Tensor, std: Tensor | float = 1.0) -> Independent:
+    """N(mean, std²), independent per element, one event per sample.
+
+    Args:
+        mean: (B, C, *S).
+        std: broadcastable to it, positive.
+    """
+    std = torch.as_tensor(std, dtype=mean.dtype, device=mean.device)
+    return Independent(Normal(mean, std, validate_args=False), mean.dim() - 1, validate_args=False)
+
+
+class StandardNormal(nn.Module):
+    """N(0, 1) for noise of any shape, which moves with its flow in device and dtype.
+
+    Where a sample's shape isn't asked for, it is the one said here:
+
+        StandardNormal()                       only the caller can tell: `flow.sample(shape=...)`
+        StandardNormal((48, 2, 2))             always this shape (C, *S) of the noise
+        StandardNormal(48, like="quarter")     48 channels at as many places as cond["quarter"] has
+
+    Args:
+        shape: (C, *S), or C alone.
+        like: the entry of the condition whose places S the noise has; with it, `shape` is C.
+
+    Raises:
+        ValueError: `like` without channels.
+    """
+
+    place: Tensor
+
+    def __init__(self, shape: int | Shape | None = None, *, like: str | None = None) -> None:
+        super().__init__()
+        if like is not None and not isinstance(shape, int):
+            raise ValueError(
+                f"StandardNormal: expected the number of channels with like={like!r}, got {shape}"
+            )
+        self.fixed = (shape,) if isinstance(shape, int) else shape
+        self.like = like
+        # Says where the flow is; it has no parameter of its own to ask.
+        self.register_buffer("place", torch.zeros(()), persistent=False)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the condition is needed, here for its size alone."""
+        return self.like is not None
+
+    def shape(self, cond: Cond) -> Shape | None:
+        """(C, *S) of the noise under this condition, None if only the caller can tell."""
+        if self.like is None or self.fixed is None:
+            return self.fixed
+        if not isinstance(cond, Mapping) or self.like not in cond:
+            came = sorted(cond) if isinstance(cond, Mapping) else type(cond).__name__
+            raise ValueError(
+                f"StandardNormal: expected a condition with the entry {self.like!r}, got {came}"
+            )
+        return (*self.fixed, *cond[self.like].shape[2:])
+
+    def forward(self, batch: int, shape: Shape) -> Independent:
+        """N(0, 1) of batch shape (B,) and event shape `shape`."""
+        return diagonal_normal(self.place.new_zeros(()).expand(batch, *shape))
+
+    def extra_repr(self) -> str:
+        return f"{self.fixed or 'any shape'}" + (f", like={self.like!r}" if self.like else "")

@@ -1,0 +1,214 @@
+"""A bijection and a base distribution: a density, given a condition."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from flowkit.combine.parts import require_bijection
+from flowkit.conditions import batch_of
+from flowkit.contract import Bijection, Cond, Shape, frozen, require_channels, wide
+from flowkit.density.base import StandardNormal
+from flowkit.density.distributions import GivenFlow, Temperature
+
+
+class Flow(nn.Module):
+    """log p(x | c) = log p_base(z | c) + log|det dz/dx|  with z = bijection(x, c).
+
+    Args:
+        bijection: data -> noise.
+        base: distribution of the noise: a `StandardNormal`, or a module that makes a
+            torch distribution from the condition, of batch shape (B,) and event shape (C, *S);
+            without a condition the batch shape may be (1,). `diagonal_normal` makes the usual one.
+            A standard normal if None.
+
+    Raises:
+        TypeError: the bijection isn't one, or the base isn't a module. (A function may close over
+            parameters, which the flow could neither train nor copy.)
+
+    Rezende & Mohamed, Variational inference with normalizing flows, 2015, arXiv:1505.05770, eq. 5.
+
+    >>> from flowkit import Coupling, MLP
+    >>> flow = Flow(Coupling(2, MLP, cond_channels=3))
+    >>> cond = torch.zeros(4, 3)
+    >>> flow.log_prob(torch.rand(4, 2), cond).shape
+    torch.Size([4])
+    >>> flow.sample(cond, num_samples=5, shape=(2,)).shape
+    torch.Size([5, 4, 2])
+    """
+
+    def __init__(self, bijection: Bijection, base: nn.Module | None = None) -> None:
+        super().__init__()
+        self.bijection = require_bijection(self, bijection)
+        if base is None:
+            base = StandardNormal()
+        if not isinstance(base, nn.Module):
+            raise TypeError(
+                f"Flow: expected the base as a module, got {type(base).__name__} (StandardNormal, "
+                "or a torch.nn.Module whose forward(cond) makes a distribution)"
+            )
+        self.base = base
+
+    @property
+    def conditional(self) -> bool:
+        """Whether anything in this flow may read a condition."""
+        return self.bijection.conditional or bool(getattr(self.base, "conditional", True))
+
+    def forward(self, x: Tensor, cond: Cond = None) -> Tensor:
+        """`log_prob`, as the call that DistributedDataParallel wraps."""
+        return self.log_prob(x, cond)
+
+    def encode(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        """z and log|det dz/dx| (B,) for data x (B, C, *S)."""
+        self._require_condition("encode", cond)
+        return self.bijection(_data("encode", x), cond)
+
+    def decode(self, z: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
+        """x and log|det dx/dz| (B,) for noise z (B, C', *S')."""
+        self._require_condition("decode", cond)
+        return self.bijection.inverse(_data("decode", z), cond)
+
+    def log_prob(self, x: Tensor, cond: Cond = None) -> Tensor:
+        """Log-density (B,) of each sample, in nats.
+
+        Args:
+            x: (B, C, *S).
+            cond: the condition of these samples.
+
+        Raises:
+            TypeError: x isn't a floating-point tensor, or cond is no condition.
+            ValueError: shapes don't belong together, or nothing here reads a condition.
+        """
+        z, logdet = self.encode(x, cond)
+        return self.base_of(cond, z).log_prob(z) + logdet
+
+    def base_of(self, cond: Cond, z: Tensor) -> Distribution:
+        """The base distribution under `cond`, for noise shaped like z (B, C', *S').
+
+        Raises:
+            ValueError: the base has another shape.
+        """
+        shape = tuple(z.shape[1:])
+        if isinstance(self.base, StandardNormal):
+            expected = self.base.shape(cond)
+            if expected is not None and expected != shape:
+                raise ValueError(f"Flow: expected noise of shape {expected}, got {shape}")
+            return self.base(len(z), shape)
+        base = self.base(cond)
+        batch_shapes = [z.shape[:1], (1,)] if cond is None else [z.shape[:1]]
+        if base.event_shape != z.shape[1:] or base.batch_shape not in batch_shapes:
+            raise ValueError(
+                f"Flow: expected a base of batch shape ({len(z)},) and event shape {shape}, "
+                f"got {tuple(base.batch_shape)} and {tuple(base.event_shape)}"
+            )
+        return base
+
+    def sample(
+        self,
+        cond: Cond = None,
+        *,
+        num_samples: int | None = None,
+        shape: Shape | None = None,
+        temperature: Temperature = 1.0,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Samples given the condition; gradients flow through where the base allows it.
+
+        Args:
+            cond: the condition of a batch of B; None for a flow without.
+            num_samples: how many for each condition, which share what depends on that alone; None:
+                one.
+            shape: (C, *S) of a sample, where neither base nor condition tells it.
+            temperature: τ >= 0 in z = mean + τ·(draw - mean): a number; one for each level of a
+                multi-scale flow, those that leave first first; or a tensor that broadcasts to z. 1
+                draws from the model, 0 gives the image of the base's mean.
+            noise: ε in z = mean + τ·std·ε, in place of drawing it: (B, C', *S'), or
+                (num_samples, B, C', *S').
+
+        Returns:
+            (B, C, *S), or (num_samples, B, C, *S) if a number is given; without a condition
+            (1, C, *S) or (num_samples, C, *S).
+
+        Raises:
+            TypeError: cond is no condition, e.g. a number.
+            ValueError: an argument is out of range, nothing tells the shape, or the shapes don't
+                belong together.
+            NotImplementedError: the base has no mean, and the temperature isn't 1.
+        """
+        given = self.given(cond, shape=shape)
+        count = None if num_samples is None else (num_samples,)
+        return given.sample_with(count, temperature=temperature, noise=noise)
+
+    def rsample_and_log_prob(
+        self,
+        cond: Cond = None,
+        *,
+        num_samples: int | None = None,
+        shape: Shape | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Samples and their log-densities, in one pass, with gradients through both: what an ELBO
+        needs. Arguments and errors are those of `sample`; the densities are (B,) or
+        (num_samples, B), without a condition (1,) or (num_samples,)."""
+        count = None if num_samples is None else (num_samples,)
+        return self.given(cond, shape=shape).rsample_and_log_prob(count)
+
+    def given(self, cond: Cond = None, *, shape: Shape | None = None) -> GivenFlow:
+        """p(x | cond) as a torch distribution; the work that depends on the condition alone is done
+        here, once, and reused by every `sample` and `log_prob` of the result.
+
+        Args:
+            cond: the condition of a batch of B.
+            shape: (C, *S) of a sample, where neither base nor condition tells it; only sampling
+                needs it.
+
+        Raises:
+            TypeError: cond is no condition, e.g. a number.
+            ValueError: the shapes of condition, base and `shape` don't belong together, or nothing
+                here reads a condition.
+        """
+        batch = self._require_condition("given", cond)
+        noise_shape = None if shape is None else self.bijection.shape(tuple(shape))
+        if isinstance(self.base, StandardNormal):
+            base = self.base
+            fixed = base.shape(cond)
+            if fixed is not None and noise_shape is not None and fixed != noise_shape:
+                raise ValueError(f"Flow: expected noise of shape {fixed}, got {noise_shape}")
+            noise_shape = fixed if noise_shape is None else noise_shape
+        else:
+            base = self.base(cond)
+            event = tuple(base.event_shape)
+            wanted = [(1,), ()] if batch is None else [(batch,)]
+            if tuple(base.batch_shape) not in wanted or noise_shape not in (None, event):
+                raise ValueError(
+                    f"Flow: expected a base of batch shape {wanted[0]} and event shape "
+                    f"{noise_shape or event}, got {tuple(base.batch_shape)} and {event}"
+                )
+            noise_shape = event
+        bijection = self.bijection if cond is None else self.bijection.given(cond)
+        return GivenFlow(bijection, base, batch=batch, noise_shape=noise_shape)
+
+    def fold(self) -> Flow:
+        """The same density as a frozen copy, cheap for inference, see `Bijection.fold`."""
+        return Flow(self.bijection.fold(), frozen(self.base))
+
+    def _require_condition(self, who: str, cond: Cond) -> int | None:
+        """The number of samples that `cond` is for; None without one."""
+        if cond is None:
+            return None
+        if isinstance(cond, int) and not isinstance(cond, bool):
+            raise TypeError(
+                f"Flow.{who}: expected a condition (a tensor, or a mapping of tensors), got the "
+                f"number {cond} (num_samples={cond}?)"
+            )
+        batch = batch_of(f"Flow.{who}", cond)
+        if not self.conditional:
+            raise ValueError(
+                f"Flow.{who}: expected no condition, since nothing in this flow reads one; got one "
+                "(cond_channels= makes a layer conditional)"
+            )
+        return batch
+
+
+def _data(who: str, x: Tensor) -> Tensor:
+    require_channels(f"Flow.{who}", x)
+    return wide(x)

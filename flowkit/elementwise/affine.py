@@ -1,0 +1,34 @@
+"""Affine: y = (x + t)·s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from flowkit.ops.coupling.scale import ExpScale, Scale
+
+
+@dataclass(frozen=True)
+class Affine:
+    """y = (x + t)·s,  log dy/dx = log s.
+
+    Args:
+        scale: the map from raw numbers to (s, log s), bounded away from 0 and ∞: `ExpScale`,
+            `SigmoidScale`, `SoftplusScale`, or any function of that kind.
+
+    Takes two numbers for each element, t and the raw scale. Dinh et al., Density estimation using
+    Real NVP, 2017, arXiv:1605.08803, eq. 7, but shift first and then scale, which is how Glow and
+    its successors are implemented.
+    """
+
+    scale: Scale = ExpScale()
+    count = 2
+
+    def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        scale, log_scale = self.scale(params[:, 1])
+        return (x + params[:, 0]) * scale, log_scale
+
+    def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        scale, log_scale = self.scale(params[:, 1])
+        return y / scale - params[:, 0], -log_scale

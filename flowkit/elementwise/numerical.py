@@ -1,0 +1,34 @@
+"""The inverse of an increasing map that has none in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Map = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def solve(
+    function: Map, y: Tensor, low: Tensor, high: Tensor, *, steps: int = 60
+) -> tuple[Tensor, Tensor]:
+    """x with f(x) = y between low and high, and log dx/dy.
+
+    Bisection, then one Newton step, which carries the gradient to y and to whatever `function`
+    depends on (implicit function theorem).
+
+    Args:
+        function: f, increasing: x -> (f(x), log df/dx), elementwise.
+        y: where to solve; low and high, of its shape, bracket the solution.
+        steps: halvings of the bracket; float64 has 53 bits.
+    """
+    with torch.no_grad():
+        for _ in range(steps):
+            middle = (low + high) / 2
+            below = function(middle)[0] < y
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        x = (low + high) / 2
+    value, log_slope = function(x)
+    x = x - (value - y) * (-log_slope).exp().detach()
+    return x, -function(x)[1]

@@ -1,0 +1,102 @@
+"""Coupling: some channels (and a condition) decide how the others are mapped."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor
+
+from flowkit.conditions import require_cond
+from flowkit.contract import Bijection, Cond, Example, frozen, require_at_least
+from flowkit.elementwise import Additive, Affine, Elementwise, RationalQuadraticSpline
+from flowkit.layers.parameterized import Parameterized, require_params
+from flowkit.nets import MLP, ConvNet
+from flowkit.nets.conditioner import Net, ask, build, fold, given
+
+
+class Coupling(Parameterized):
+    """y = [x₁, how(x₂; net(x₁, cond))],  log|det| = Σ log dy₂/dx₂.
+
+    Args:
+        channels: C of the input (B, C, *S), at least 2.
+        net: makes the conditioner from its input and output channels, e.g. `ConvNet`, `MLP`, or
+            `lambda c_in, c_out: ...`, whose net gets the condition beside x₁.
+        how: the elementwise map.
+        kept: channels in x₁, which stay; half of them if None.
+        cond_channels: D of the condition (B, D) or (B, D, *S); 0 for none.
+
+    Raises (on use):
+        ValueError: input, condition or the net's output has another shape.
+
+    Dinh et al., Real NVP, 2017, arXiv:1605.08803, eq. 7; with a condition, Winkler et al., Learning
+    likelihoods with conditional normalizing flows, 2019, arXiv:1912.00042, §3.2.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        net: Net,
+        how: Elementwise = Affine(),
+        *,
+        kept: int | None = None,
+        cond_channels: int = 0,
+    ) -> None:
+        super().__init__()
+        require_at_least(self, "channels", channels, 2)
+        require_at_least(self, "cond_channels", cond_channels, 0)
+        self.channels = channels
+        self.kept = channels // 2 if kept is None else kept
+        if not 1 <= self.kept < channels:
+            raise ValueError(f"Coupling: expected 1 <= kept < {channels}, got {kept}")
+        self.how = how
+        self.cond_channels = cond_channels
+        changed = channels - self.kept
+        self.net = build(self, net, self.kept, how.count * changed, cond_channels)
+
+    @property
+    def conditional(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.cond_channels > 0
+
+    def params(self, x: Tensor, cond: Cond) -> Tensor:
+        if self.cond_channels:
+            cond = require_cond(self, cond, self.cond_channels, like=x)
+            params = ask(self.net, x[:, : self.kept], cond)
+        else:
+            params = ask(self.net, x[:, : self.kept])
+        return require_params(self, params, self.channels - self.kept, self.how, x)
+
+    def given(self, cond: Cond) -> Bijection:
+        if type(self) is not Coupling:
+            return super().given(cond)
+        if not self.cond_channels:
+            return self
+        net = given(self.net, require_cond(self, cond, self.cond_channels))
+        return Coupling(self.channels, lambda *_: net, self.how, kept=self.kept)
+
+    def fold(self) -> Bijection:
+        folded = frozen(self)
+        if type(self) is Coupling:
+            folded.net = fold(self.net)
+        return folded
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        net, mlp, spline = (
+            partial(ConvNet, hidden=4),
+            partial(MLP, hidden=6),
+            RationalQuadraticSpline,
+        )
+        return [
+            Example(lambda: cls(4, net), (4, 2, 2), name="unconditional"),
+            Example(lambda: cls(3, net, cond_channels=2), (3, 2, 3), (2, 2, 3), name="conditional"),
+            Example(lambda: cls(3, mlp, cond_channels=2), (3,), (2,), name="vectors"),
+            Example(
+                lambda: cls(3, partial(ConvNet, hidden=4, axes=1), Additive(), cond_channels=2),
+                (3, 4),
+                (2,),
+                name="sequences, a vector as condition",
+            ),
+            Example(
+                lambda: cls(3, mlp, spline(4), kept=2, cond_channels=2), (3,), (2,), name="spline"
+            ),
+        ]

@@ -1,0 +1,110 @@
+"""Injector: the condition alone decides how every channel is mapped."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor
+
+from flowkit.conditions import Unchanged, everywhere, require_cond
+from flowkit.contract import (
+    Bijection,
+    Cond,
+    Example,
+    HoldsCondition,
+    frozen,
+    repeated,
+    require_at_least,
+)
+from flowkit.elementwise import Affine, Elementwise, RationalQuadraticSpline
+from flowkit.layers.parameterized import Parameterized, require_params
+from flowkit.nets import MLP, ConvNet
+from flowkit.nets.conditioner import Net, ask, build, fold
+
+
+class Injector(Parameterized):
+    """y = how(x; net(cond)),  log|det| = Σ log dy/dx.
+
+    `given` runs the net, so that all samples of a condition share it.
+
+    Args:
+        channels: C of the input (B, C, *S).
+        net: makes the conditioner from its input and output channels, e.g. `ConvNet` or `MLP`.
+        how: the elementwise map.
+        cond_channels: D of the condition (B, D, *S); a vector (B, D) holds at every place, and asks
+            for a net on vectors, such as `MLP`.
+
+    Raises (on use):
+        ValueError: input, condition or the net's output has another shape, or cond is None.
+
+    Lugmayr et al., SRFlow, 2020, arXiv:2006.14200, "affine injector"; there the scale comes first
+    and then the shift, here it is the order of the code that they and Glow's authors released.
+    """
+
+    def __init__(
+        self, channels: int, net: Net, how: Elementwise = Affine(), *, cond_channels: int
+    ) -> None:
+        super().__init__()
+        require_at_least(self, "channels", channels, 1)
+        require_at_least(self, "cond_channels", cond_channels, 1)
+        self.channels = channels
+        self.how = how
+        self.cond_channels = cond_channels
+        self.net = build(self, net, cond_channels, how.count * channels)
+
+    def params(self, x: Tensor, cond: Cond) -> Tensor:
+        cond = require_cond(self, cond, self.cond_channels, like=x)
+        params = everywhere(ask(self.net, cond), x)
+        return require_params(self, params, self.channels, self.how, x)
+
+    def given(self, cond: Cond) -> Bijection:
+        return GivenInjector(self, cond) if type(self) is Injector else super().given(cond)
+
+    def fold(self) -> Bijection:
+        folded = frozen(self)
+        if type(self) is Injector:
+            folded.net = fold(self.net)
+        return folded
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        net, mlp = partial(ConvNet, hidden=4), partial(MLP, hidden=6)
+        spline = RationalQuadraticSpline(4)
+        return [
+            Example(lambda: cls(3, net, cond_channels=2), (3, 2, 3), (2, 2, 3), name="images"),
+            Example(lambda: cls(1, mlp, spline, cond_channels=2), (1,), (2,), name="vectors"),
+            Example(
+                lambda: cls(2, mlp, cond_channels=2), (2, 3), (2,), name="vector at every place"
+            ),
+        ]
+
+
+class GivenInjector(Parameterized, HoldsCondition):
+    """An `Injector` under one condition: its numbers are known."""
+
+    conditional = False
+
+    def __init__(self, injector: Injector, cond: Cond) -> None:
+        super().__init__()
+        self.injector = injector
+        self.channels, self.how = injector.channels, injector.how
+        self.numbers = ask(injector.net, require_cond(injector, cond, injector.cond_channels))
+        self.unchanged = Unchanged("Injector", list(injector.net.parameters()))
+
+    def params(self, x: Tensor, cond: Cond) -> Tensor:
+        self.unchanged.require()
+        if self.numbers.dim() > 2 and self.numbers.shape[2:] != x.shape[2:]:
+            raise ValueError(
+                f"Injector: expected a condition at {tuple(x.shape[2:])} places, "
+                f"got one at {tuple(self.numbers.shape[2:])}"
+            )
+        numbers = repeated(self.injector, self.numbers, x)
+        assert isinstance(numbers, Tensor)
+        return require_params(self, everywhere(numbers, x), self.channels, self.how, x)
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        def build() -> GivenInjector:
+            return cls(Injector(2, partial(MLP, hidden=4), cond_channels=3), Tensor([[1, 2, 3]]))
+
+        return [Example(build, (2,))]

@@ -1,0 +1,9 @@
+"""Conditioner nets, one file each."""
+
+from flowkit.nets.conditioner import Conditioner
+from flowkit.nets.conv import ConvNet
+from flowkit.nets.masked import MADE
+from flowkit.nets.mlp import MLP
+from flowkit.nets.zero import ChannelNorm, ZeroConv
+
+__all__ = ["MADE", "MLP", "ChannelNorm", "Conditioner", "ConvNet", "ZeroConv"]

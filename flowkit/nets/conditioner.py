@@ -1,0 +1,95 @@
+"""Making a conditioner net, and asking it: its condition beside the input, or apart from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
+
+from flowkit.conditions import beside
+from flowkit.contract import HoldsCondition, frozen, repeated
+
+Net = Callable[..., nn.Module]
+"""Makes a net (B, c_in, *S) -> (B, c_out, *S) from (c_in, c_out), see `build`."""
+
+
+class Conditioner(nn.Module):
+    """A net that takes its condition apart from its input: net(x, cond).
+
+    A subclass is made as cls(c_in, c_out, cond_channels=D) and called with x (B, c_in, *S) and
+    cond (B, D) or (B, D, *S), or without cond if D = 0.
+    """
+
+    cond_channels: int = 0
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def given(self, cond: Tensor) -> nn.Module:
+        """A net of x alone, for this condition; what depends on the condition alone is done."""
+        return GivenNet(self, cond)
+
+    def fold(self) -> nn.Module:
+        """The same map as a frozen copy, cheap for inference."""
+        return frozen(self)
+
+
+class GivenNet(nn.Module, HoldsCondition):
+    """`net` with the condition `cond` inside, for as many samples or a multiple of them."""
+
+    def __init__(self, net: nn.Module, cond: Tensor) -> None:
+        super().__init__()
+        self.net, self.cond = net, cond
+
+    def forward(self, x: Tensor) -> Tensor:
+        cond = repeated(self.net, self.cond, x)
+        assert isinstance(cond, Tensor)
+        return ask(self.net, x, cond)
+
+
+def build(who: object, net: Net, c_in: int, c_out: int, cond_channels: int = 0) -> nn.Module:
+    """The net that `net` makes: a `Conditioner` class (or a partial of one) is told the channels of
+    input and condition apart, any other factory their sum, and its net gets them joined.
+
+    Raises:
+        TypeError: `net` isn't a factory, or what it makes isn't a module.
+    """
+    name = type(who).__name__
+    if isinstance(net, nn.Module) or not callable(net):
+        raise TypeError(
+            f"{name}: expected a factory that makes the net from (c_in, c_out), got "
+            f"{type(net).__name__} (pass a class, a functools.partial of one, or a lambda)"
+        )
+    made = net
+    while isinstance(made, partial):
+        made = made.func
+    if cond_channels and isinstance(made, type) and issubclass(made, Conditioner):
+        module = net(c_in, c_out, cond_channels=cond_channels)
+    else:
+        module = net(c_in + cond_channels, c_out)
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"{name}: expected the factory to make a net, got {type(module).__name__}")
+    return module
+
+
+def ask(net: nn.Module, x: Tensor, cond: Tensor | None = None) -> Tensor:
+    """The net's output for x (B, c_in, *S) and a condition, in the precision of its parameters."""
+    dtype = next((p.dtype for p in net.parameters()), x.dtype)
+    x, cond = x.to(dtype), None if cond is None else cond.to(dtype)
+    if isinstance(net, Conditioner) and net.cond_channels:
+        return net(x, cond)
+    return net(beside(x, cond))
+
+
+def given(net: nn.Module, cond: Tensor) -> nn.Module:
+    """A net of x alone, for this condition."""
+    if isinstance(net, Conditioner) and net.cond_channels:
+        dtype = next((p.dtype for p in net.parameters()), cond.dtype)
+        return net.given(cond.to(dtype))
+    return GivenNet(net, cond)
+
+
+def fold(net: nn.Module) -> nn.Module:
+    """The same net as a frozen copy; a `Conditioner` may make itself cheaper."""
+    return net.fold() if isinstance(net, Conditioner) else frozen(net)
