@@ -8,7 +8,7 @@ import torch
 from short_runs import assert_same_run, events, records, same, state
 
 from llflow import LLFlow, data
-from llflow.model import SIZES
+from llflow.network.model import SIZES
 from llflow.training.train import GIVE_UP_BELOW, ROLL_BACK_AFTER, Diverged
 
 

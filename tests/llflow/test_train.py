@@ -8,9 +8,10 @@ import torch
 from short_runs import SHORT, records, same, state
 
 from flowkit import ConvNet
-from llflow import LLFlow, checkpoint, data
-from llflow.encoder import ResidualDenseBlocks
-from llflow.enhance import enhance
+from llflow import LLFlow, data
+from llflow.enhancement import enhance
+from llflow.network import checkpoint
+from llflow.network.encoder import ResidualDenseBlocks
 from llflow.training.recipe import Recipe
 
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 from short_runs import PROGRAM, arguments, records, start, state
 
-from llflow import LLFlow, checkpoint, data
+from llflow import LLFlow, data
+from llflow.network import checkpoint
 from llflow.training.recipe import Recipe
 from llflow.training.train import Diverged
 

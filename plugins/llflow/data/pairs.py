@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from llflow import images, retinex
+from llflow.picture import files as picture_files
+from llflow.picture import retinex
 
 log = logging.getLogger(__name__)
 
@@ -169,8 +170,8 @@ def generator(name: str, *seed: int) -> np.random.Generator:
 def read_picture(path: Path) -> Tensor:
     """(3, H, W) in [0, 1]; a `DataError` names the file."""
     try:
-        return images.read(path).image
-    except images.PictureError as error:
+        return picture_files.read(path).image
+    except picture_files.PictureError as error:
         raise DataError(f"{path}: {error}") from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from llflow.model import LLFlow
+from llflow.network.model import LLFlow
 
 LOSSES = ("nll", "l1", "nll+l1")
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
-from llflow.model import KEEP, PRIORS, SIZES, Config
+from llflow.network.model import KEEP, PRIORS, SIZES, Config
 from llflow.training.objective import LOSSES
 
 SHIPPED = Path(__file__).parents[1] / "recipes"

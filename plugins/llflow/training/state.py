@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from llflow.files import write_atomically
-from llflow.model import LLFlow
+from llflow.atomic import write_atomically
+from llflow.network.model import LLFlow
 from llflow.training.recipe import Recipe
 
 

@@ -20,10 +20,11 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from flowkit import Drifted
-from llflow import checkpoint, data
+from llflow import data
+from llflow.atomic import remove_unfinished, write_atomically
 from llflow.evaluation.evaluate import validation_psnr
-from llflow.files import remove_unfinished, write_atomically
-from llflow.model import SIZES, LLFlow
+from llflow.network import checkpoint
+from llflow.network.model import SIZES, LLFlow
 from llflow.training.log import Log, side_by_side
 from llflow.training.objective import Objective
 from llflow.training.processes import Processes, joined

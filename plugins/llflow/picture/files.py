@@ -12,7 +12,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from llflow.files import write_atomically
+from llflow.atomic import write_atomically
 
 MAX_PIXELS = 50_000_000
 SUFFIXES = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from llflow.model import LEVELS, Config, LLFlow
+from llflow.network.model import LEVELS, Config, LLFlow
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llflow import images
-from llflow.enhance import NotFinite
+from llflow.enhancement import NotFinite
+from llflow.picture import files as picture_files
 
 SUFFIX = "_bright"
 
@@ -71,15 +71,15 @@ def plan(inputs: Sequence[Path], out: Path | None, *, recursive: bool) -> list[J
 
 
 def _names_picture(out: Path | None) -> bool:
-    return out is not None and not out.is_dir() and images.format_of(out) is not None
+    return out is not None and not out.is_dir() and picture_files.format_of(out) is not None
 
 
 def _check_folder(out: Path, single: bool) -> None:
     """Refuse what looks like a file where a folder, which may not exist yet, has to be meant."""
     if single and (out.exists() or out.suffix):
-        suffixes = ", ".join(images.SUFFIXES[name][0] for name in images.FORMATS)
+        suffixes = ", ".join(picture_files.SUFFIXES[name][0] for name in picture_files.FORMATS)
         raise PlanError(f"{out}: expected a name in {suffixes}, or a folder")
-    if not single and (out.exists() or images.format_of(out)):
+    if not single and (out.exists() or picture_files.format_of(out)):
         raise PlanError(f"{out}: several results need a folder as OUT, the last path; this is none")
 
 
@@ -128,11 +128,11 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
 
 def run(
     jobs: Iterable[Job],
-    brighten: Callable[[images.Picture], images.Picture],
+    brighten: Callable[[picture_files.Picture], picture_files.Picture],
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
-    max_pixels: int = images.MAX_PIXELS,
+    max_pixels: int = picture_files.MAX_PIXELS,
 ) -> Iterator[Outcome]:
     """Do the jobs one by one; a problem with one picture is its outcome, and the next one follows.
 
@@ -154,21 +154,21 @@ def run(
 
 
 def _do(
-    job: Job, brighten: Callable[[images.Picture], images.Picture], max_pixels: int
+    job: Job, brighten: Callable[[picture_files.Picture], picture_files.Picture], max_pixels: int
 ) -> str | None:
     """Do one job; returns the problem if there is one."""
     try:
-        bright = brighten(images.read(job.source, max_pixels))
+        bright = brighten(picture_files.read(job.source, max_pixels))
     except OSError as error:
         return error.strerror or str(error)
-    except (images.PictureError, NotFinite) as error:
+    except (picture_files.PictureError, NotFinite) as error:
         return str(error)
     except (MemoryError, RuntimeError) as error:  # torch's word for "out of memory", too
         return str(error).partition("\n")[0] or "out of memory"
     try:
-        images.write(job.target, bright)
+        picture_files.write(job.target, bright)
     except OSError as error:
         return f"{job.target} can't be written: {error.strerror or error}"
-    except images.PictureError as error:
+    except picture_files.PictureError as error:
         return str(error)
     return None

@@ -13,8 +13,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from llflow.files import write_atomically
-from llflow.model import Config, LLFlow
+from llflow.atomic import write_atomically
+from llflow.network.model import Config, LLFlow
 
 DEFAULTS = Path(__file__).parent / "weights"
 DEFAULT = "tiny"
