@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from llflow.errors import LLFlowError
 from llflow.network.model import LLFlow
 from llflow.network.prior import squeeze_map
 from llflow.picture import preprocess, retinex
@@ -18,7 +19,7 @@ TILE = 2048  # side in pixels: what tiny computes at once then takes some 2 GB
 LONGEST_MARGIN = 320  # beyond the reach of tiny and small
 
 
-class NotFinite(ArithmeticError):
+class NotFinite(LLFlowError, ArithmeticError):
     """The network's inverse overflowed on this picture."""
 
 
