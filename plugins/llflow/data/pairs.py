@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 from tqdm import tqdm
 
+from llflow.errors import LLFlowError
 from llflow.picture import files as picture_files
 from llflow.picture import retinex
 
@@ -22,7 +24,7 @@ MEMORY = 4 * 2**30  # bytes for a list of pairs
 BYTES = 9  # a pixel of a pair: three pictures of three channels
 
 
-class DataError(ValueError):
+class DataError(LLFlowError, ValueError):
     """A folder isn't laid out as pairs, or a split doesn't fit it."""
 
 
@@ -160,6 +162,17 @@ def window(pair: Pair, pixels: int) -> Pair:
     # A slice that isn't copied would keep the whole picture in memory.
     pictures = (picture[part].clone() for picture in (pair.dark, pair.equalized, pair.bright))
     return Pair(pair.name, *pictures)
+
+
+def averaged_down(pair: Pair, factor: int) -> Pair:
+    """The pair at 1/factor of its size: both pictures averaged over blocks of factor×factor pixels
+    and rounded to 8 bits, the dark one equalised after that. What no block covers is cut off."""
+    if factor == 1:
+        return pair
+    dark, bright = (
+        avg_pool2d(picture.float() / 255, factor) for picture in (pair.dark, pair.bright)
+    )
+    return pair_of(pair.name, (dark * 255).round() / 255, bright)
 
 
 def generator(name: str, *seed: int) -> np.random.Generator:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from torch.nn.functional import avg_pool2d
 
-from llflow.data.darken import darken
 from llflow.data.pairs import (
     MEMORY,
     DataError,
@@ -19,6 +18,7 @@ from llflow.data.pairs import (
     pair_of,
     read_picture,
 )
+from llflow.data.synthetic import darken
 from llflow.picture import files as picture_files
 
 log = logging.getLogger(__name__)
