@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from llflow import LLFlow
-from llflow.model import SIZES
+from llflow.network.model import SIZES
 
 print("| size | parameters | encoder (G) | flow (G) | total (G) |\n|---|---|---|---|---|")
 for name, config in SIZES.items():

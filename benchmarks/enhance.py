@@ -24,8 +24,8 @@ from torch.overrides import TorchFunctionMode
 
 from flowkit.ops import affine_coupling_choice, conv1x1_choice
 from llflow import LLFlow
-from llflow.model import SIZES
-from llflow.preprocess import network_input
+from llflow.network.model import SIZES
+from llflow.picture.preprocess import network_input
 
 FORMATS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
 

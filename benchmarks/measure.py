@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llflow.files import write_atomically
+from llflow.atomic import write_atomically
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"

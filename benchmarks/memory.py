@@ -29,7 +29,7 @@ from flowkit import (
 )
 from flowkit.ops import affine_coupling_choice
 from llflow import LLFlow
-from llflow.model import KEEP, SIZES
+from llflow.network.model import KEEP, SIZES
 
 STEPS = 16
 FEWER = Target("saved by 16 coupling steps, of them reversible", 100, "× fewer bytes", True)

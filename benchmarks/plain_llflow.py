@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llflow.model import LEVELS, Config, LLFlow
-from llflow.preprocess import encoder_features
+from llflow.network.model import LEVELS, Config, LLFlow
+from llflow.picture.preprocess import encoder_features
 
 
 class DenseBlock(nn.Module):

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from measure import Spread
 
-from llflow.files import write_atomically
+from llflow.atomic import write_atomically
 
 PAGE = measure.REPOSITORY / "docs" / "benchmarks.md"
 ORDER = ("coupling", "conv1x1", "flow_step", "memory", "samples", "enhance", "training_step")

@@ -18,8 +18,8 @@ from measure import Target
 from torch import Tensor
 
 from flowkit.ops import affine_coupling_choice
-from llflow.enhance import draw
-from llflow.model import SIZES
+from llflow.enhancement import draw
+from llflow.network.model import SIZES
 
 SAMPLES = 8
 

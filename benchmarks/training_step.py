@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from flowkit.ops import affine_coupling_choice, conv1x1_choice
 from llflow import LLFlow
-from llflow.model import KEEP
+from llflow.network.model import KEEP
 
 PRECISIONS = ("float32", "bf16")
 LITTLE = 0.25  # of the plain network's memory

@@ -12,7 +12,7 @@ import json
 import re
 from pathlib import Path
 
-from llflow.files import write_atomically
+from llflow.atomic import write_atomically
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "paper.md"

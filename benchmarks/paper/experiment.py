@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from llflow import checkpoint, data, preprocess
+from llflow import data
+from llflow.atomic import write_atomically
 from llflow.commands.arguments import (
     Parser,
     UsageError,
@@ -24,8 +25,9 @@ from llflow.commands.arguments import (
     read_split,
     shown,
 )
-from llflow.files import write_atomically
-from llflow.model import LLFlow
+from llflow.network import checkpoint
+from llflow.network.model import LLFlow
+from llflow.picture import preprocess
 
 try:
     from matplotlib.figure import Figure

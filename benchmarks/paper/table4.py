@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from llflow import data, preprocess
-from llflow.model import LLFlow
+from llflow import data
+from llflow.network.model import LLFlow
+from llflow.picture import preprocess
 
 CHANGE = 20 / 255  # mean absolute difference to the reference
 PAPER = {

@@ -13,12 +13,13 @@ import experiment
 import numpy as np
 from tqdm import tqdm
 
-from llflow import checkpoint, data
+from llflow import data
 from llflow.commands.arguments import Parser, UsageError, at_least, device_of, path, read_split
 from llflow.evaluation.conventions import Convention, conventions
 from llflow.evaluation.evaluate import Scene, enhanced, score
 from llflow.evaluation.perceptual import Perceptual
-from llflow.model import SIZES, LLFlow
+from llflow.network import checkpoint
+from llflow.network.model import SIZES, LLFlow
 from llflow.training.recipe import Recipe
 from llflow.training.train import train
 

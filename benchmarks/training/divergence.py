@@ -17,9 +17,11 @@ import torch
 from tqdm import tqdm
 
 from llflow import LLFlow, data
+from llflow.training.guard import Diverged
 from llflow.training.objective import Objective
 from llflow.training.recipe import Recipe
-from llflow.training.train import Diverged, train
+from llflow.training.schedule import Schedule
+from llflow.training.train import train
 
 EVERY = 20  # steps, as in log.jsonl
 
@@ -31,12 +33,12 @@ def plain(recipe: Recipe, files: list[data.PairFiles]) -> list[dict]:
     pairs = data.read_pairs(files, "pairs")
     crops = data.Crops(pairs, size=recipe.crop, batch=recipe.batch, seed=recipe.seed)
     model.initialize(*crops[0])
-    objective = Objective(model)
+    objective, schedule = Objective(model), Schedule(recipe, recipe.steps)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
     records = []
     for step in tqdm(range(recipe.steps), desc=f"plain, {recipe.learning_rate:g}", unit="step"):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(step)
+            group["lr"] = schedule.learning_rate(step)
         optimizer.zero_grad()
         loss = objective("nll", *crops[step])["loss"].mean()
         loss.backward()

@@ -1,7 +1,7 @@
 """llflow: low-light photographs made bright by a conditional normalizing flow."""
 
-from llflow.checkpoint import load
-from llflow.enhance import draw, enhance
-from llflow.model import LARGE, SMALL, TINY, Config, LLFlow
+from llflow.enhancement import draw, enhance
+from llflow.network.checkpoint import load
+from llflow.network.model import LARGE, SMALL, TINY, Config, LLFlow
 
 __all__ = ["LARGE", "SMALL", "TINY", "Config", "LLFlow", "draw", "enhance", "load"]

@@ -7,9 +7,9 @@ import io
 import os
 import sys
 
-from llflow.batch import PlanError
 from llflow.commands import convert, data, enhance, evaluate, train
 from llflow.commands.arguments import Parser, UsageError, fail, path
+from llflow.jobs import PlanError
 
 COMMANDS = (enhance, convert, evaluate, train, data)
 EXAMPLES = """\

@@ -7,8 +7,9 @@ import torch
 from nano import NANO
 from short_runs import SHORT, write_pairs
 
-from llflow import LLFlow, checkpoint, cli, data
-from llflow.model import SIZES
+from llflow import LLFlow, cli, data
+from llflow.network import checkpoint
+from llflow.network.model import SIZES
 from llflow.training.recipe import Recipe
 from llflow.training.train import train
 

@@ -3,7 +3,7 @@
 import sys
 
 from llflow import Config, cli
-from llflow.model import SIZES
+from llflow.network.model import SIZES
 
 NANO = Config(features=8, growth=4, blocks=2, taps=(1,), steps=1, hidden=8, scale_floor=0.1)
 

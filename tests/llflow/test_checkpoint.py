@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from llflow import checkpoint
-from llflow.checkpoint import CheckpointError, load, save
+from llflow.network import checkpoint
+from llflow.network.checkpoint import CheckpointError, load, save
 
 
 def config_of(model, **changes):

@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from llflow import checkpoint, images, official
-from llflow.enhance import enhance
+from llflow.enhancement import enhance
+from llflow.network import checkpoint, official
+from llflow.picture import files as picture_files
 
 
 def picture(path, mode="RGB", size=(13, 9), seed=0, **options):
@@ -31,7 +32,9 @@ def files(folder):
 
 
 def bright_of(model, source, **options):
-    return np.asarray(images.to_pil(enhance(model, images.read(source).image, **options)))
+    return np.asarray(
+        picture_files.to_pil(enhance(model, picture_files.read(source).image, **options))
+    )
 
 
 # --- enhance ---------------------------------------------------------------------------------

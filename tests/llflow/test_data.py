@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from llflow import data, preprocess, retinex
+from llflow import data
 from llflow.data import Crops, DataError, Pair, PairFiles
+from llflow.picture import preprocess, retinex
 
 
 def picture(path, size=(6, 4), color=(50, 60, 70)):

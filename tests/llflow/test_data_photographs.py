@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from llflow import data, retinex
+from llflow import data
 from llflow.data import DataError
+from llflow.picture import retinex
 
 
 def photograph(path, size=(48, 32), seed=0):

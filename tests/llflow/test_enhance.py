@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from flowkit import ConvNet
-from llflow import LLFlow, draw, enhance, preprocess, retinex
-from llflow.enhance import NotFinite
+from llflow import LLFlow, draw, enhance
+from llflow.enhancement import NotFinite
+from llflow.picture import preprocess, retinex
 
 
 @pytest.fixture

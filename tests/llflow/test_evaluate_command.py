@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llflow import images
-from llflow.enhance import enhance
+from llflow.enhancement import enhance
 from llflow.evaluation import perceptual
 from llflow.evaluation.perceptual import Unavailable
+from llflow.picture import files as picture_files
 
 
 @pytest.fixture
@@ -78,8 +78,8 @@ def test_what_is_written(evaluate, weights, nano, pairs_folder, tmp_path, monkey
     assert (code, err) == (0, "")
     pictures = [f"saved/mine/{index}.png" for index in range(6)]
     assert files(tmp_path / "out") == ["all.json", "each.csv", *pictures]
-    dark = images.read(pairs_folder / "low" / "3.png").image
-    expected = images.to_pil(enhance(nano.fold(), dark, temperature=0.3, samples=2, seed=5))
+    dark = picture_files.read(pairs_folder / "low" / "3.png").image
+    expected = picture_files.to_pil(enhance(nano.fold(), dark, temperature=0.3, samples=2, seed=5))
     saved = np.asarray(Image.open(tmp_path / "out" / "saved" / "mine" / "3.png"))
     assert np.array_equal(saved, np.asarray(expected))
 
@@ -202,7 +202,7 @@ def test_wrong_usage_is_one_line(evaluate, pairs_folder, monkeypatch, arguments,
 def test_a_bad_picture_is_named_before_the_work(evaluate, weights, pairs_folder, content):
     bad = pairs_folder / "high" / "3.png"
     if content is None:
-        images.write(bad, images.Picture(images.read(bad).image[:, :-1]))
+        picture_files.write(bad, picture_files.Picture(picture_files.read(bad).image[:, :-1]))
     else:
         bad.write_bytes(content)
     code, out, err = evaluate("--data", pairs_folder, "--weights", weights)

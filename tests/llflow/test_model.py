@@ -8,8 +8,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from flowkit import ActNorm, AffineCoupling, AffineInjector
-from llflow import LARGE, SMALL, TINY, Config, LLFlow, retinex
-from llflow.prior import color_map_prior, squeeze_map
+from llflow import LARGE, SMALL, TINY, Config, LLFlow
+from llflow.network.prior import color_map_prior, squeeze_map
+from llflow.picture import retinex
 
 NANO = Config(features=8, growth=4, blocks=2, taps=(1,), steps=1, hidden=8)
 

@@ -9,8 +9,8 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from llflow import LLFlow
-from llflow.model import KEEP
-from llflow.prior import squeeze_map
+from llflow.network.model import KEEP
+from llflow.network.prior import squeeze_map
 from llflow.training.objective import Objective
 
 

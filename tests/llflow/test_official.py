@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llflow import LARGE, SMALL, LLFlow, checkpoint, enhance, official
-from llflow.prior import color_map_prior
+from llflow import LARGE, SMALL, LLFlow, enhance
+from llflow.network import checkpoint, official
+from llflow.network.prior import color_map_prior
 
 FIXTURE = Path(__file__).parent / "data" / "official_tiny.safetensors"
 # The authors' own float32 differs from their float64 by up to 3e-5 on such networks; 1e-4 leaves
@@ -123,7 +124,7 @@ def test_gradients(model, fixture):
 
 
 def test_network_input_matches_theirs(fixture):
-    from llflow import preprocess, retinex
+    from llflow.picture import preprocess, retinex
 
     for index, pixels in enumerate(fixture["input/low_u8"]):
         image = pixels.permute(2, 0, 1).float() / 255

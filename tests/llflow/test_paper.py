@@ -18,10 +18,13 @@ import table6
 import torch
 import trainings
 
-from llflow import checkpoint, data, enhance, images, preprocess, retinex
+from llflow import data, enhance
 from llflow.evaluation.metrics import eight_bit, psnr
-from llflow.model import SIZES
-from llflow.prior import squeeze_map
+from llflow.network import checkpoint
+from llflow.network.model import SIZES
+from llflow.network.prior import squeeze_map
+from llflow.picture import files as picture_files
+from llflow.picture import preprocess, retinex
 from llflow.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +44,7 @@ def experience(pairs_folder, weights, tmp_path, capsys):
         code = module.main(argv)
         printed = capsys.readouterr()
         assert code == 0, printed.err
-        assert images.read(out / f"{module.__name__}.png").image.shape[0] == 3
+        assert picture_files.read(out / f"{module.__name__}.png").image.shape[0] == 3
         record = json.loads((out / f"{module.__name__}.json").read_text())
         assert record["table"] in printed.out
         return record
@@ -188,7 +191,7 @@ def test_figure_6(experience, pairs_folder, tmp_path):
     assert counts == {name: directions.count(name) for name in ("rising", "falling", "neither")}
     nearer = [figure6.direction(row) for row in brightness[:, 2:5]]
     assert record["figures"]["monotone up to"] == {"0.13": 6 - nearer.count("neither")}
-    sheet = images.read(tmp_path / "results" / "figure6_picture.png").image
+    sheet = picture_files.read(tmp_path / "results" / "figure6_picture.png").image
     assert len(sheet.flatten(1).unique(dim=1).T) > 100  # pictures, not empty axes
 
 
@@ -252,7 +255,7 @@ def test_figure_8(experience, pairs_folder, weights, tmp_path):
         assert figures["damaged"] == pytest.approx(np.mean([x["damaged"] for x in of]))
         assert figures["reference"] == pytest.approx(np.mean([x["reference"] for x in of]))
         assert figures["damaged higher"] == sum(x["damaged"] > x["reference"] for x in of)
-    sheet = images.read(tmp_path / "results" / "figure8_picture.png").image
+    sheet = picture_files.read(tmp_path / "results" / "figure8_picture.png").image
     assert len(sheet.flatten(1).unique(dim=1).T) > 100
     other = experience(figure8, "--limit", "2", "--damaged-weights", str(weights))
     assert other["damaged_weights"] == record["weights"]
@@ -373,7 +376,7 @@ def missing_folder(folder, tmp_path):
 
 
 def other_size(folder, tmp_path):
-    images.write(folder / "low" / "3.png", images.Picture(torch.rand(3, 16, 16)))
+    picture_files.write(folder / "low" / "3.png", picture_files.Picture(torch.rand(3, 16, 16)))
     return []
 
 

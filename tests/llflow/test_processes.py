@@ -14,7 +14,7 @@ from nano import NANO
 from short_runs import PROGRAM, SHORT, arguments, assert_same_run, events, start, state, write_pairs
 
 from llflow import data
-from llflow.model import SIZES
+from llflow.network.model import SIZES
 from llflow.training.processes import Processes, joined
 from llflow.training.recipe import Recipe
 from llflow.training.train import train

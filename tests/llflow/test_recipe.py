@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from llflow.model import SIZES
+from llflow.network.model import SIZES
 from llflow.training.recipe import Recipe, RecipeError
 
 

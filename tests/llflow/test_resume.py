@@ -56,11 +56,11 @@ def stop(*args, **options):
 @pytest.mark.parametrize(
     ("where", "with_weights"),
     [
-        ("write_atomically", False),
-        ("State.save", False),
-        ("State.save", True),
-        ("checkpoint.save", True),
-        ("_selector", True),
+        ("run.write_atomically", False),
+        ("run.State.save", False),
+        ("run.State.save", True),
+        ("run.checkpoint.save", True),
+        ("batches._selector", True),
     ],
 )
 def test_interrupted_before_the_first_step_it_goes_on(
@@ -71,7 +71,7 @@ def test_interrupted_before_the_first_step_it_goes_on(
     )
     run("whole", **options)
     with monkeypatch.context() as patch:
-        patch.setattr(f"llflow.training.train.{where}", stop)
+        patch.setattr(f"llflow.training.{where}", stop)
         with pytest.raises(KeyboardInterrupt):
             run("parts", **options)
     run("parts", **options)

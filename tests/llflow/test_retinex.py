@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llflow import preprocess, retinex
+from llflow.picture import preprocess, retinex
 
 
 @st.composite

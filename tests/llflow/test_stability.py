@@ -8,8 +8,8 @@ import torch
 from short_runs import assert_same_run, events, records, same, state
 
 from llflow import LLFlow, data
-from llflow.model import SIZES
-from llflow.training.train import GIVE_UP_BELOW, ROLL_BACK_AFTER, Diverged
+from llflow.network.model import SIZES
+from llflow.training.guard import GIVE_UP_BELOW, ROLL_BACK_AFTER, Diverged
 
 
 def spoil(monkeypatch, steps, how="loss"):
@@ -38,7 +38,7 @@ def stop_at(monkeypatch, step):
         if index == step:
             raise KeyboardInterrupt
         if index == step - 1:  # which is read ahead
-            monkeypatch.setattr("llflow.training.train.SAVE_AFTER", 0)
+            monkeypatch.setattr("llflow.training.run.SAVE_AFTER", 0)
         return read(self, index)
 
     monkeypatch.setattr(data.Crops, "__getitem__", read_or_stop)

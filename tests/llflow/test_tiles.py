@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llflow import LARGE, SMALL, TINY, Config, LLFlow, enhance
-from llflow.enhance import LONGEST_MARGIN
-from llflow.tiles import tiles
+from llflow.enhancement import LONGEST_MARGIN
+from llflow.picture.tiles import tiles
 
 
 @given(

@@ -8,9 +8,10 @@ import torch
 from short_runs import SHORT, records, same, state
 
 from flowkit import ConvNet
-from llflow import LLFlow, checkpoint, data
-from llflow.encoder import ResidualDenseBlocks
-from llflow.enhance import enhance
+from llflow import LLFlow, data
+from llflow.enhancement import enhance
+from llflow.network import checkpoint
+from llflow.network.encoder import ResidualDenseBlocks
 from llflow.training.recipe import Recipe
 
 
@@ -125,7 +126,7 @@ def test_results_without_a_state_are_not_replaced(run, tmp_path):
 
 def test_held_out_pictures_are_not_trained_on(run, monkeypatch, tmp_path):
     trained, watched = [], []
-    read, score = data.read_pairs, "llflow.training.train.validation_psnr"
+    read, score = data.read_pairs, "llflow.training.run.validation_psnr"
     monkeypatch.setattr(
         data, "read_pairs", lambda files, *rest: trained.extend(files) or read(files, *rest)
     )
@@ -144,7 +145,7 @@ def test_both_sides_need_scenes(run, held_out):
 
 
 def test_an_overflow_in_validation_does_not_end_the_run(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("llflow.training.train.validation_psnr", lambda *_: -math.inf)
+    monkeypatch.setattr("llflow.training.run.validation_psnr", lambda *_: -math.inf)
     assert run(steps=4) == -math.inf
     assert state(tmp_path / "run")["progress"]["step"] == 4
 

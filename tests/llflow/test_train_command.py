@@ -8,9 +8,10 @@ import sys
 import pytest
 from short_runs import PROGRAM, arguments, records, start, state
 
-from llflow import LLFlow, checkpoint, data
+from llflow import LLFlow, data
+from llflow.network import checkpoint
+from llflow.training.guard import Diverged
 from llflow.training.recipe import Recipe
-from llflow.training.train import Diverged
 
 
 def test_train(llflow, nano_size, pairs_folder, tmp_path):
@@ -74,7 +75,7 @@ def test_options_override_the_recipe(llflow, asked, pairs_folder, tmp_path):
         (["--size", "big"], "invalid choice: 'big'"),
         (["--loss", "l2"], "invalid choice: 'l2'"),
         (["--steps", "many"], "invalid int value: 'many'"),
-        (["--learning-rate", "nan"], "expected learning_rate > 0, got nan"),
+        (["--learning-rate", "nan"], "expected learning_rate to be a finite number, got nan"),
         (["--encoder-only"], "loss l1 and pretrain 0 with encoder_only"),
         (["--validate-every", "0"], "whole number from 1"),
         (["--save-every", "-1"], "whole number from 1"),
@@ -146,7 +147,7 @@ def test_a_failed_run_is_one_line(llflow, monkeypatch, pairs_folder, tmp_path, e
 
 
 def test_no_finite_validation_is_an_error(llflow, nano_size, monkeypatch, pairs_folder, tmp_path):
-    monkeypatch.setattr("llflow.training.train.validation_psnr", lambda *_: float("-inf"))
+    monkeypatch.setattr("llflow.training.run.validation_psnr", lambda *_: float("-inf"))
     code, out, err = llflow(*arguments(pairs_folder, tmp_path / "run", steps=2))
     assert (code, out) == (1, "")
     assert err.endswith("no validation gave a finite PSNR, so no weights were kept")
@@ -164,7 +165,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(
     settings = {"validate_every": 3, "learning_rate": 5e-3}
     assert llflow(*arguments(pairs_folder, folder, steps=5, **settings))[0] == 0
     before = {name: (folder / name).read_bytes() for name in ("last.pt", "best.safetensors")}
-    monkeypatch.setattr("llflow.training.train.validation_psnr", lambda *_: 99.0)
+    monkeypatch.setattr("llflow.training.run.validation_psnr", lambda *_: 99.0)
     put_in_place = os.replace
 
     def replace(source, target):

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from llflow import TINY, checkpoint, enhance, images, load, preprocess, retinex
+from llflow import TINY, enhance, load
+from llflow.network import checkpoint
+from llflow.picture import files as picture_files
+from llflow.picture import preprocess, retinex
 
 DUSK = Path(__file__).parents[2] / "examples" / "rocket.jpg"
 
@@ -19,7 +22,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def dusk():
-    return images.read(DUSK).image
+    return picture_files.read(DUSK).image
 
 
 def test_default_weights_are_tiny(model):

@@ -100,7 +100,8 @@ def temperature_of(args: argparse.Namespace) -> float:
 
 
 def read_split(name: str) -> dict[str, list[str]]:
-    from llflow import checkpoint, data
+    from llflow import data
+    from llflow.network import checkpoint
 
     shipped = checkpoint.DEFAULTS / f"{name}.split.json"
     return data.read_split(shipped if shipped.exists() else Path(name))

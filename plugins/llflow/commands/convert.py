@@ -23,8 +23,8 @@ def add(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from llflow import checkpoint, official
-    from llflow.model import SIZES
+    from llflow.network import checkpoint, official
+    from llflow.network.model import SIZES
 
     if args.out.suffix != ".safetensors":
         raise UsageError(f"expected OUT to end in .safetensors, got {args.out}")

@@ -62,17 +62,19 @@ def add(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from llflow import batch, checkpoint, images
-    from llflow.enhance import enhance
+    from llflow import jobs
+    from llflow.enhancement import enhance
+    from llflow.network import checkpoint
+    from llflow.picture import files as picture_files
 
     inputs, out = args.paths, None
     if len(inputs) > 1:
         *inputs, out = inputs
     temperature = temperature_of(args)
-    jobs = batch.plan(inputs, out, recursive=args.recursive)
+    jobs = jobs.plan(inputs, out, recursive=args.recursive)
     model = checkpoint.load(args.weights or checkpoint.DEFAULT).to(device_of(args.device)).fold()
 
-    def brighten(picture: images.Picture) -> images.Picture:
+    def brighten(picture: picture_files.Picture) -> picture_files.Picture:
         bright = enhance(
             model,
             picture.image,
@@ -82,12 +84,12 @@ def run(args: argparse.Namespace) -> int:
         )
         return picture.with_image(bright)
 
-    outcomes = batch.run(
+    outcomes = jobs.run(
         jobs,
         brighten,
         overwrite=args.overwrite,
         skip_existing=args.skip_existing,
-        max_pixels=args.max_pixels or images.MAX_PIXELS,
+        max_pixels=args.max_pixels or picture_files.MAX_PIXELS,
     )
     done, skipped, failed = [], 0, []
     for outcome in tqdm(outcomes, total=len(jobs), desc="enhancing", unit="picture"):

@@ -112,10 +112,11 @@ def _trunk(text: str) -> tuple[str, Path]:
 def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from llflow import checkpoint, data
+    from llflow import data
     from llflow.data.scenes import scenes_of
     from llflow.evaluation import evaluate, report
     from llflow.evaluation.conventions import conventions
+    from llflow.network import checkpoint
 
     _refuse_what_does_not_go_together(args)
     temperature = temperature_of(args)
@@ -226,19 +227,19 @@ def _perceptual(args: argparse.Namespace, device) -> tuple[dict[str, Any], dict[
 
 def _saved(scenes: Iterable, folders: dict[str, Path]) -> Iterator:
     """The scenes, once their pictures are in the folders of their methods."""
-    from llflow import images
+    from llflow.picture import files as picture_files
 
     for scene in scenes:
         for method, folder in folders.items():
-            picture = images.Picture(scene.pictures[method])
-            images.write(folder / f"{scene.name}.png", picture)
+            picture = picture_files.Picture(scene.pictures[method])
+            picture_files.write(folder / f"{scene.name}.png", picture)
         yield scene
 
 
 def _weights(name: str) -> dict[str, str]:
     import hashlib
 
-    from llflow import checkpoint
+    from llflow.network import checkpoint
 
     shipped = name in checkpoint.shipped()
     file = checkpoint.DEFAULTS / f"{name}.safetensors" if shipped else Path(name)

@@ -1,7 +1,6 @@
 """Pairs of a dark and a bright picture: found, checked, read, split by scene, cut into batches."""
 
 from llflow.data.crops import Crops
-from llflow.data.darken import darken, synthetic_pair, synthetic_pairs
 from llflow.data.layouts import Found, find_pairs, look
 from llflow.data.lookalikes import (
     find_scenes,
@@ -17,6 +16,7 @@ from llflow.data.pairs import (
     DataError,
     Pair,
     PairFiles,
+    averaged_down,
     kept,
     named,
     read_pair,
@@ -26,6 +26,7 @@ from llflow.data.pairs import (
 from llflow.data.photographs import synthetic_from
 from llflow.data.report import Report, check
 from llflow.data.scenes import hold_out, read_clusters, read_split, scenes_of, write_split
+from llflow.data.synthetic import darken, synthetic_pair, synthetic_pairs
 
 __all__ = [
     "MEMORY",
@@ -35,6 +36,7 @@ __all__ = [
     "Pair",
     "PairFiles",
     "Report",
+    "averaged_down",
     "check",
     "darken",
     "find_pairs",

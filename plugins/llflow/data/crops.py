@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llflow import preprocess
 from llflow.data.pairs import DataError, Pair
+from llflow.picture import preprocess
 
 
 class Crops:

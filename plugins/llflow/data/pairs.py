@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 from tqdm import tqdm
 
-from llflow import images, retinex
+from llflow.errors import LLFlowError
+from llflow.picture import files as picture_files
+from llflow.picture import retinex
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +24,7 @@ MEMORY = 4 * 2**30  # bytes for a list of pairs
 BYTES = 9  # a pixel of a pair: three pictures of three channels
 
 
-class DataError(ValueError):
+class DataError(LLFlowError, ValueError):
     """A folder isn't laid out as pairs, or a split doesn't fit it."""
 
 
@@ -161,6 +164,17 @@ def window(pair: Pair, pixels: int) -> Pair:
     return Pair(pair.name, *pictures)
 
 
+def averaged_down(pair: Pair, factor: int) -> Pair:
+    """The pair at 1/factor of its size: both pictures averaged over blocks of factor×factor pixels
+    and rounded to 8 bits, the dark one equalised after that. What no block covers is cut off."""
+    if factor == 1:
+        return pair
+    dark, bright = (
+        avg_pool2d(picture.float() / 255, factor) for picture in (pair.dark, pair.bright)
+    )
+    return pair_of(pair.name, (dark * 255).round() / 255, bright)
+
+
 def generator(name: str, *seed: int) -> np.random.Generator:
     """Random numbers that a seed and a pair's name decide."""
     return np.random.default_rng([*seed, *name.encode(errors="surrogateescape")])
@@ -169,8 +183,8 @@ def generator(name: str, *seed: int) -> np.random.Generator:
 def read_picture(path: Path) -> Tensor:
     """(3, H, W) in [0, 1]; a `DataError` names the file."""
     try:
-        return images.read(path).image
-    except images.PictureError as error:
+        return picture_files.read(path).image
+    except picture_files.PictureError as error:
         raise DataError(f"{path}: {error}") from error
 
 

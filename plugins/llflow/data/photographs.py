@@ -9,8 +9,6 @@ from pathlib import Path
 
 from torch.nn.functional import avg_pool2d
 
-from llflow import images
-from llflow.data.darken import darken
 from llflow.data.pairs import (
     MEMORY,
     DataError,
@@ -20,6 +18,8 @@ from llflow.data.pairs import (
     pair_of,
     read_picture,
 )
+from llflow.data.synthetic import darken
+from llflow.picture import files as picture_files
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def _paths(folder: Path) -> list[Path]:
     for root, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if name[0] != ".")
         for path in (Path(root, name) for name in sorted(names) if name[0] != "."):
-            if images.format_of(path):
+            if picture_files.format_of(path):
                 paths.append(path)
             else:
                 others += 1

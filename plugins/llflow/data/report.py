@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from llflow import images
 from llflow.data.layouts import Found
 from llflow.data.lookalikes import thumbnail
 from llflow.data.pairs import PairFiles, one_name
+from llflow.picture import files as picture_files
 
 
 @dataclass
@@ -78,8 +78,8 @@ def _check_pair(pair: PairFiles, crop: int, report: Report) -> None:
 def _read(path: Path, report: Report) -> tuple[tuple[int, int], Tensor] | None:
     """Size and thumbnail, or None and a line in the report."""
     try:
-        picture = images.read(path).image
-    except images.PictureError as error:
+        picture = picture_files.read(path).image
+    except picture_files.PictureError as error:
         report.problems.append(f"{path}: {error}")
     except OSError as error:
         report.problems.append(f"{path}: {error.strerror or error}")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from llflow.atomic import write_atomically
 from llflow.data.lookalikes import find_scenes
 from llflow.data.pairs import DataError, PairFiles
-from llflow.files import write_atomically
 
 
 def hold_out(

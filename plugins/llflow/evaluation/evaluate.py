@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from llflow.data import DataError, PairFiles, named, read_pair
 from llflow.data.pairs import by_stem, read_picture
-from llflow.enhance import NotFinite, draw, enhance
+from llflow.enhancement import NotFinite, draw, enhance
 from llflow.evaluation.conventions import Convention
 from llflow.evaluation.metrics import eight_bit, psnr
-from llflow.model import LLFlow
+from llflow.network.model import LLFlow
 
 
 @dataclass(frozen=True)

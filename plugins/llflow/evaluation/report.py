@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from llflow.atomic import write_atomically
 from llflow.evaluation.conventions import GREY, Convention
 from llflow.evaluation.evaluate import Scores
 from llflow.evaluation.intervals import LEVEL, RESAMPLES, bootstrap
-from llflow.files import write_atomically
 
 WIDTH = 100  # characters
 

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from llflow.model import KEEP, PRIORS, SIZES, Config
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import model_validator as validator
+from pydantic.dataclasses import dataclass
+
+from llflow.errors import UsageError
+from llflow.network.model import KEEP, PRIORS, SIZES, Config
 from llflow.training.objective import LOSSES
+from llflow.training.precision import PRECISIONS
 
 SHIPPED = Path(__file__).parents[1] / "recipes"
-PRECISIONS = ("float32", "bf16")
+ANNEALINGS = ("halving", "cosine")
+CHOICES = {
+    "size": SIZES,
+    "prior": PRIORS,
+    "loss": LOSSES,
+    "annealing": ANNEALINGS,
+    "precision": PRECISIONS,
+    "keep": KEEP,
+}
 
 
-class RecipeError(ValueError):
+class RecipeError(UsageError):
     """A recipe file or a setting isn't as it should be."""
 
 
@@ -24,85 +38,144 @@ def _setting(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What a run depends on besides the data; the settings say what they are, here and in
-    `llflow train --help`.
+def _among(name: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in CHOICES[name]:
+            raise ValueError(f"{name} among {', '.join(CHOICES[name])}")
+        return value
 
-    The defaults are the paper's: batch 16 of 160×160, Adam at 5e-4 halved at 50, 75, 90 and 95 % of
-    the steps, reference prior with p = 0.2 (Wang et al., AAAI 2022, "Experimental Settings").
-    Warm-up, gradient clipping and weight averaging are added for stability.
+    return AfterValidator(check)
 
-    Raises:
-        RecipeError: a setting has another type, or is out of range.
-    """
 
-    size: str = _setting("tiny", "of the network: tiny, small or large")
+def _tuples(value: Any) -> Any:
+    """What TOML has as arrays, and a command line as FACTOR:SHARE[:CROP],…, in tuples."""
+    if isinstance(value, str):
+        value = [
+            [float(number) if "." in number else int(number) for number in part.split(":")]
+            for part in value.split(",")
+        ]
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _sizes(sizes: tuple[tuple[int | float, ...], ...]) -> tuple[tuple[int | float, ...], ...]:
+    for size in sizes:
+        numbers = len(size) in (2, 3) and isinstance(size[0], int) and min(size) > 0
+        if not (numbers and _is_crop(*size[2:])):
+            raise ValueError(
+                "sizes as [factor, share of the steps] or [factor, share, crop] each, the factor "
+                "whole, the crop a multiple of 8"
+            )
+    if sizes and not math.isclose(sum(size[1] for size in sizes), 1, abs_tol=1e-6):
+        raise ValueError("the shares of sizes to be 1 together")
+    return sizes
+
+
+def _is_crop(crop: float = 8) -> bool:
+    return isinstance(crop, int) and crop >= 8 and crop % 8 == 0
+
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Crop = Annotated[int, Field(ge=8, multiple_of=8)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveWeight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Sizes = Annotated[
+    tuple[tuple[int | float, ...], ...], BeforeValidator(_tuples), AfterValidator(_sizes)
+]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid"))
+class Settings:
+    """Names, types, ranges, defaults and meanings; `llflow train --help` shows the same."""
+
+    size: Annotated[str, _among("size")] = _setting("tiny", "of the network: tiny, small or large")
     weights: str = _setting("", "to start from: shipped ones by name, or a .safetensors file")
-    prior: str = _setting("color_map", "of the latent: color_map, or standard for the paper's w/o")
+    prior: Annotated[str, _among("prior")] = _setting(
+        "color_map", "of the latent: color_map, or standard for the paper's w/o"
+    )
     encoder_only: bool = _setting(False, "no flow: the encoder makes the picture, with --loss l1")
-    steps: int = _setting(30_000, "of the optimiser, in all")
-    batch: int = _setting(16, "samples per step, over all processes")
-    crop: int = _setting(160, "side of a sample in pixels, a multiple of 8")
-    learning_rate: float = _setting(5e-4, "Adam's, after the warm-up")
-    warmup: int = _setting(500, "steps in which the learning rate rises, at most a tenth of all")
-    loss: str = _setting("nll", "nll, l1 (of the picture at the prior's mean) or nll+l1")
-    l1_weight: float = _setting(30.0, "bits per pixel for an l1 error of 1")
-    pretrain: int = _setting(0, "first steps, which take nll whatever --loss says")
-    reference_prior: float = _setting(0.2, "p, how often the prior is the reference's color map")
-    synthetic_share: float = _setting(0.0, "of samples with a dark picture made from the bright")
-    average: float = _setting(0.999, "decay of the moving average of the weights")
-    clip: float = _setting(100.0, "largest norm of a step's gradient")
-    held_out: float = _setting(0.1, "share of the scenes kept for validation")
-    seed: int = _setting(0, "decides initialisation, split, samples and priors")
-    precision: str = _setting("float32", "of encoder and nets: float32 or bf16; the latent's stays")
-    accumulate: int = _setting(1, "parts of the batch that follow one another, to save memory")
-    keep: str = _setting(
+    steps: Positive = _setting(30_000, "of the optimiser, in all; not looked at with hours")
+    hours: Weight = _setting(0.0, "for everything, which decide how many steps are taken; 0: steps")
+    batch: Positive = _setting(16, "samples per step, over all processes")
+    crop: Crop = _setting(160, "side of a sample in pixels, a multiple of 8")
+    sizes: Sizes = _setting(
+        (),
+        "pictures averaged down by a factor for a share of the steps, one after another: "
+        "FACTOR:SHARE[:CROP],…",
+    )
+    learning_rate: PositiveWeight = _setting(5e-4, "Adam's, after the warm-up")
+    annealing: Annotated[str, _among("annealing")] = _setting(
+        "halving", "of the learning rate: halving at 50, 75, 90 and 95 %, or cosine to 1 %"
+    )
+    warmup: Count = _setting(500, "steps in which the learning rate rises, at most a tenth of all")
+    beta2: Share = _setting(0.999, "Adam's decay of squared gradients")
+    loss: Annotated[str, _among("loss")] = _setting(
+        "nll", "nll, l1 (of the picture at the prior's mean) or nll+l1"
+    )
+    l1_weight: PositiveWeight = _setting(30.0, "bits per pixel for an l1 error of 1")
+    exposure_free: Annotated[float, Field(ge=0, le=1)] = _setting(
+        0.0, "share of l1 that is taken of the picture at the reference's mean"
+    )
+    structure: Weight = _setting(0.0, "bits per pixel for an SSIM of 0 in place of 1, beside l1")
+    colors: Weight = _setting(0.0, "bits per pixel for an error of 1 in the color map, beside l1")
+    pretrain: Count = _setting(0, "first steps, which take nll whatever --loss says")
+    reference_prior: Share = _setting(0.2, "p, how often the prior is the reference's color map")
+    synthetic_share: Share = _setting(0.0, "of samples with a dark picture made from the bright")
+    average: Share = _setting(0.999, "decay of the moving average of the weights")
+    clip: Annotated[float, Field(gt=0)] = _setting(100.0, "largest norm of a step's gradient")
+    held_out: Share = _setting(0.1, "share of the scenes kept for validation")
+    seed: Count = _setting(0, "decides initialisation, split, samples and priors")
+    precision: Annotated[str, _among("precision")] = _setting(
+        "auto",
+        "of encoder and nets: float32, bf16, or auto for bf16 where the device computes in it; the "
+        "latent's stays",
+    )
+    accumulate: Positive = _setting(1, "parts of the batch that follow one another, to save memory")
+    keep: Annotated[str, _among("keep")] = _setting(
         "all", "activations for the backward pass: all; inputs of blocks and steps; or nothing"
     )
     compile: bool = _setting(False, "the networks with torch.compile")
 
-    def __post_init__(self) -> None:
-        for setting in fields(self):
-            value, wanted = getattr(self, setting.name), type(setting.default)
-            if wanted is float and type(value) is int:
-                object.__setattr__(self, setting.name, float(value))
-            elif type(value) is not wanted:
-                self._refuse(f"{setting.name} to be of type {wanted.__name__}", value)
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                self._refuse(f"{name} among {', '.join(choices)}", getattr(self, name))
-        if self.crop < 8 or self.crop % 8:
-            self._refuse("crop to be a multiple of 8", self.crop)
-        for name in ("l1_weight", "steps", "batch", "learning_rate", "clip", "accumulate"):
-            if not getattr(self, name) > 0:
-                self._refuse(f"{name} > 0", getattr(self, name))
-        for name in ("l1_weight", "learning_rate"):  # clip may be inf, which is none
-            if getattr(self, name) == math.inf:
-                self._refuse(f"{name} to be finite", getattr(self, name))
-        for name in ("warmup", "pretrain", "seed"):
-            if not 0 <= getattr(self, name) < 2**63:
-                self._refuse(f"0 <= {name} < 2^63", getattr(self, name))
-        for name in ("reference_prior", "synthetic_share", "average", "held_out"):
-            if not 0 <= getattr(self, name) < 1:
-                self._refuse(f"0 <= {name} < 1", getattr(self, name))
+    @validator(mode="after")
+    def _together(self) -> Self:
         if self.keep == "nothing" and self.precision == "bf16":
-            self._refuse(
-                "keep all or inputs with precision bf16, which can't be inverted", self.keep
+            raise ValueError(
+                "keep all or inputs with precision bf16, which can't be inverted, got 'nothing'"
             )
         if self.encoder_only and (self.loss != "l1" or self.pretrain):
-            self._refuse("loss l1 and pretrain 0 with encoder_only", (self.loss, self.pretrain))
+            raise ValueError(
+                f"loss l1 and pretrain 0 with encoder_only, got {self.loss!r} and {self.pretrain!r}"
+            )
+        for name in ("exposure_free", "structure", "colors"):
+            if getattr(self, name) and "l1" not in self.loss:
+                raise ValueError(f"loss l1 or nll+l1 with {name}, got {self.loss!r}")
+        return self
 
-    @staticmethod
-    def _refuse(expected: str, came: object) -> None:
-        raise RecipeError(f"recipe: expected {expected}, got {came!r}")
+
+class Recipe(Settings):
+    """What a run depends on besides the data.
+
+    The defaults are the paper's: batch 16 of 160×160, Adam at 5e-4 halved at 50, 75, 90 and 95 % of
+    the steps, reference prior with p = 0.2 (Wang et al., AAAI 2022, "Experimental Settings").
+    Warm-up, gradient clipping, weight averaging and bf16 networks are added.
+
+    Raises:
+        RecipeError: a setting is unknown, has another type, or is out of range.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise RecipeError(_in_words(error)) from None
 
     @classmethod
     def read(cls, source: str | Path) -> Self:
         """The recipe of a TOML file, whose keys are the settings; or a shipped one, by name.
 
         Raises:
-            RecipeError: no such file, not TOML, or a key that isn't a setting.
+            RecipeError: no such file, not TOML, or not a recipe.
         """
         shipped = SHIPPED / f"{source}.toml"
         path = shipped if str(source) in cls.shipped() else Path(source)
@@ -116,13 +189,6 @@ class Recipe:
             raise RecipeError(f"{path}: {error.strerror}") from error
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise RecipeError(f"{path}: not TOML ({error})") from error
-        names = [setting.name for setting in fields(cls)]
-        for key in values:
-            if key not in names:
-                near = get_close_matches(key, names, n=1, cutoff=0)
-                raise RecipeError(
-                    f"{path}: no setting is called {key!r}; did you mean {near[0]!r}?"
-                )
         try:
             return cls(**values)
         except RecipeError as error:
@@ -138,14 +204,18 @@ class Recipe:
         config = replace(SIZES[self.size], prior=self.prior)
         return replace(config, steps=0, color_head="full") if self.encoder_only else config
 
-    def loss_at(self, step: int) -> str:
-        return "nll" if step < self.pretrain else self.loss
 
-    def learning_rate_at(self, step: int) -> float:
-        halvings = sum(step >= share * self.steps for share in (0.5, 0.75, 0.9, 0.95))
-        warmup = min(self.warmup, self.steps // 10)
-        warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
-        return self.learning_rate * warm * 0.5**halvings
-
-
-CHOICES = {"size": SIZES, "prior": PRIORS, "loss": LOSSES, "precision": PRECISIONS, "keep": KEEP}
+def _in_words(error: ValidationError) -> str:
+    """The first thing that is wrong, in one line."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "unexpected_keyword_argument":
+        names = [setting.name for setting in fields(Settings)]
+        (near,) = get_close_matches(name, names, n=1, cutoff=0)
+        return f"no setting is called {name!r}; did you mean {near!r}?"
+    if first["type"] == "value_error":
+        expected = str(first.get("ctx", {})["error"])
+    else:
+        expected = f"{name} to {first['msg'].removeprefix('Input should ')}"
+    came = f", got {first['input']!r}" if name else ""
+    return f"recipe: expected {expected}{came}"

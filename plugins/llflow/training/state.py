@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from llflow.files import write_atomically
-from llflow.model import LLFlow
+from llflow.atomic import write_atomically
+from llflow.network.model import LLFlow
 from llflow.training.recipe import Recipe
 
 
@@ -31,15 +31,20 @@ class State:
         best: validation PSNR in dB of the best averaged weights so far.
         caution: factor of the learning rate, halved by every `roll_back`.
         bad_steps: how many steps in a row, up to this one, weren't finite.
+        planned: how many steps a run with a budget of hours has in all, 0 while that isn't known.
+        seconds: that such a run had used when it was saved; 0 without a budget.
     """
 
     def __init__(self, model: LLFlow, recipe: Recipe) -> None:
         self.recipe = recipe
         self.model = model
         self.averaged = AveragedModel(model, multi_avg_fn=_average(recipe.average))
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
+        self.optimizer = torch.optim.Adam(
+            model.parameters(), lr=recipe.learning_rate, betas=(0.9, recipe.beta2)
+        )
         self.step, self.best = 0, -math.inf
         self.caution, self.bad_steps = 1.0, 0
+        self.planned, self.seconds = 0, 0.0
         self.drop_anchor()
 
     @property
@@ -74,7 +79,7 @@ class State:
         write_atomically(path, lambda file: file.write(content.getbuffer()))
 
     def load(self, path: Path) -> None:
-        """Take over what `save` wrote.
+        """Take over what `save` wrote, and the precision that its "auto" meant.
 
         Raises:
             OSError: the file can't be read.
@@ -87,6 +92,8 @@ class State:
             progress = {
                 name: type(getattr(self, name))(state["progress"][name]) for name in PROGRESS
             }
+        if self.recipe.precision == "auto":
+            self.recipe = replace(self.recipe, precision=theirs.get("precision"))
         for name, value in asdict(self.recipe).items():
             if name != "steps" and theirs.get(name) != value:
                 raise ValueError(
@@ -110,7 +117,7 @@ class State:
 
 
 HOLDERS = ("model", "averaged", "optimizer")
-PROGRESS = ("step", "best", "caution", "bad_steps", "anchored_at")
+PROGRESS = ("step", "best", "caution", "bad_steps", "anchored_at", "planned", "seconds")
 
 
 @contextmanager

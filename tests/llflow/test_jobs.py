@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from llflow import batch, images
-from llflow.batch import Job, PlanError, plan, run
-from llflow.enhance import NotFinite
+from llflow import jobs
+from llflow.enhancement import NotFinite
+from llflow.jobs import Job, PlanError, plan, run
+from llflow.picture import files as picture_files
 
 
 def picture(path, color=(10, 20, 30), size=(4, 3)):
@@ -220,7 +221,7 @@ def test_one_bad_file_does_not_stop_the_rest(tmp_path):
 
 
 DENIED = PermissionError(errno.EACCES, "Permission denied")
-FROM_FILES = [DENIED, OSError("odd"), images.PictureError("odd")]
+FROM_FILES = [DENIED, OSError("odd"), picture_files.PictureError("odd")]
 FROM_NETWORK = [NotFinite("odd"), MemoryError(), RuntimeError("out of memory\nand more")]
 
 
@@ -235,7 +236,7 @@ def test_every_kind_of_failure_is_an_outcome(tmp_path, monkeypatch, where, error
         tmp_path / "out",
         recursive=False,
     )
-    steps = {"read": images.read, "brighten": negative, "write": images.write}
+    steps = {"read": picture_files.read, "brighten": negative, "write": picture_files.write}
     original, calls = steps[where], []
 
     def fail_once(*args):
@@ -245,8 +246,8 @@ def test_every_kind_of_failure_is_an_outcome(tmp_path, monkeypatch, where, error
         return original(*args)
 
     steps[where] = fail_once
-    monkeypatch.setattr(images, "read", steps["read"])
-    monkeypatch.setattr(images, "write", steps["write"])
+    monkeypatch.setattr(picture_files, "read", steps["read"])
+    monkeypatch.setattr(picture_files, "write", steps["write"])
     bad, good = run(jobs, steps["brighten"])
     assert bad.problem
     assert "\n" not in bad.problem
@@ -292,14 +293,14 @@ def test_what_exists_stays(tmp_path, existing):
     assert "b.png exists (--overwrite or --skip-existing)" in outcome.problem
     assert not outcome.skipped
     (outcome,) = run([job], negative, skip_existing=True)
-    assert outcome == batch.Outcome(job, None, skipped=True)
+    assert outcome == jobs.Outcome(job, None, skipped=True)
     assert job.target.lstat() == before
 
 
 def test_overwrite(tmp_path):
     job = Job(picture(tmp_path / "a.png"), picture(tmp_path / "b.png"))
     (outcome,) = run([job], negative, overwrite=True)
-    assert outcome == batch.Outcome(job)
+    assert outcome == jobs.Outcome(job)
     assert level(job.target) == [245, 235, 225]
     assert level(job.source) == [10, 20, 30]
 

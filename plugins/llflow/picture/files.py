@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from llflow.files import write_atomically
+from llflow.atomic import write_atomically
+from llflow.errors import LLFlowError, first_line
+from llflow.picture import exif
 
 MAX_PIXELS = 50_000_000
 SUFFIXES = {
@@ -30,25 +32,20 @@ _SAVE_OPTIONS = {
     "WEBP": {"quality": 95},
     "AVIF": {"quality": 90},
 }
-# A TIFF keeps its EXIF tags among those that say how its pixels are stored. These are about the
-# picture; the other formats' tags all are.
-_DESCRIPTIVE = {
-    ExifTags.Base.ImageDescription,
-    ExifTags.Base.Make,
-    ExifTags.Base.Model,
-    ExifTags.Base.XResolution,
-    ExifTags.Base.YResolution,
-    ExifTags.Base.ResolutionUnit,
-    ExifTags.Base.Software,
-    ExifTags.Base.DateTime,
-    ExifTags.Base.Artist,
-    ExifTags.Base.Copyright,
-    ExifTags.IFD.Exif,
-    ExifTags.IFD.GPSInfo,
+_NAMES = {"exif": "EXIF", "icc_profile": "the color profile"}
+# What undoes each orientation (Exif 2.32, 4.6.4 A).
+_UNDO = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 
 
-class PictureError(ValueError):
+class PictureError(LLFlowError, ValueError):
     """A file isn't a picture that can be read, or a picture can't be written as asked."""
 
 
@@ -63,6 +60,7 @@ class Picture:
         format: one of `FORMATS`, by content.
         exif: the file's EXIF block without the orientation, which has been applied; may be empty.
         icc_profile: its color profile, if it has one.
+        lost: what the file holds besides and couldn't be taken along, a line each.
     """
 
     image: Tensor
@@ -71,6 +69,7 @@ class Picture:
     format: str = "PNG"
     exif: bytes = b""
     icc_profile: bytes | None = None
+    lost: tuple[str, ...] = ()
 
     def with_image(self, image: Tensor) -> Picture:
         return replace(self, image=image)
@@ -78,6 +77,8 @@ class Picture:
 
 def read(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode the first frame of a picture file, recognised by its content, not its name.
+
+    Pixels alone decide whether it is damaged: odd metadata that can't be kept is `lost`.
 
     Args:
         path: PNG, JPEG, WebP, BMP, TIFF or AVIF.
@@ -105,21 +106,23 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
         except UnidentifiedImageError:
             raise PictureError(f"not a picture ({', '.join(FORMATS)} are read)") from None
         except Image.DecompressionBombError as error:
-            raise PictureError(f"too large ({_line(error)})") from None
+            raise PictureError(f"too large ({first_line(error)})") from None
         except Exception as error:  # decoders raise anything on hostile input
-            raise PictureError(f"truncated or damaged ({_line(error)})") from error
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+            raise PictureError(f"truncated or damaged ({first_line(error)})") from error
 
 
 def _decoded(file: Image.Image) -> Picture:
+    if file.format == "TIFF" and not isinstance(file.info.get("xmp"), bytes):
+        file.info.pop("xmp", None)  # of another type, in which `load` fails to find an orientation
     file.load()
-    image = ImageOps.exif_transpose(file)
+    image, lost = _upright(file)
     file_format = "JPEG" if file.format == "MPO" else str(file.format)
     icc_profile = file.info.get("icc_profile")
-    exif = _exif(file)
+    if not isinstance(icc_profile, bytes | None):
+        lost.append(f"the color profile isn't kept (it is of type {type(icc_profile).__name__})")
+        icc_profile = None
+    block, lost_tags = _exif_block(file)
+    lost += lost_tags
     alpha = None
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
         values = np.asarray(image).astype(np.float32)
@@ -128,7 +131,8 @@ def _decoded(file: Image.Image) -> Picture:
         if "transparency" in file.info:
             alpha = np.where(values == file.info["transparency"], 0, 255).astype(np.uint8)
         plane = torch.from_numpy(values / 65535)
-        return Picture(plane.expand(3, -1, -1), True, alpha, file_format, exif, icc_profile)
+        image, grey = plane.expand(3, -1, -1), True
+        return Picture(image, grey, alpha, file_format, block, icc_profile, tuple(lost))
     if image.mode == "F":
         raise PictureError("floating-point pictures aren't supported")
     if image.has_transparency_data:
@@ -138,19 +142,44 @@ def _decoded(file: Image.Image) -> Picture:
     pixels = np.array(image.convert("RGB"))
     if file.mode in ("P", "PA") and (pixels == pixels[..., :1]).all():
         grey = True
-        icc_profile = None  # it describes RGB, and grey is what will be written
-    if file.mode == "CMYK":
-        icc_profile = None  # it describes inks, and RGB is what will be written
+        if icc_profile:
+            lost.append("the color profile isn't kept: it describes RGB, and grey is written")
+            icc_profile = None
+    if file.mode == "CMYK" and icc_profile:
+        lost.append("the color profile isn't kept: it describes inks, and RGB is written")
+        icc_profile = None
     tensor = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-    return Picture(tensor, grey, alpha, file_format, exif, icc_profile)
+    return Picture(tensor, grey, alpha, file_format, block, icc_profile, tuple(lost))
 
 
-def _exif(image: Image.Image) -> bytes:
-    exif = image.getexif()
-    storage = [tag for tag in exif if image.format == "TIFF" and tag not in _DESCRIPTIVE]
-    for tag in {*storage, ExifTags.Base.Orientation}:
-        exif.pop(tag, None)
-    return exif.tobytes() if len(exif) else b""
+def _upright(file: Image.Image) -> tuple[Image.Image, list[str]]:
+    """The picture turned as its EXIF or XMP says; a TIFF has turned itself."""
+    try:
+        orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises anything for a damaged block
+        return file, [f"the orientation can't be read ({first_line(error)})"]
+    if orientation in _UNDO:
+        return file.transpose(_UNDO[orientation]), []
+    known = orientation in (0, 1)  # 0 is what many programs write for "not known"
+    return file, [] if known else [f"the orientation {orientation!r} is none of 1 to 8"]
+
+
+def _exif_block(file: Image.Image) -> tuple[bytes, list[str]]:
+    """The EXIF that can be kept, and what can't."""
+    try:
+        if file.format == "TIFF":
+            return exif.descriptive(file.getexif())
+        block = file.info.get("exif", b"")
+        as_text = file.info.get("Raw profile type exif")  # ImageMagick's, in a PNG
+        if not block and as_text:
+            block = bytes.fromhex("".join(as_text.split("\n")[3:]))
+        return (exif.without_orientation(block) if block else b""), []
+    except MemoryError:
+        raise
+    except Exception as error:
+        return b"", [f"EXIF isn't kept ({first_line(error)})"]
 
 
 def format_of(path: Path) -> str | None:
@@ -159,12 +188,15 @@ def format_of(path: Path) -> str | None:
     return next((name for name, suffixes in SUFFIXES.items() if suffix in suffixes), None)
 
 
-def write(path: Path, picture: Picture) -> None:
+def write(path: Path, picture: Picture) -> tuple[str, ...]:
     """Encode at 8 bits and put the file in place whole or not at all.
 
     The format is the one that `path` names, else the picture's own. Values outside [0, 1] are
     clipped. JPEG at quality 95 without chroma subsampling, PNG, BMP and TIFF without loss; TIFF
-    uncompressed, since Pillow's compressed ones can't hold EXIF's inner tags. BMP has no metadata.
+    uncompressed, since Pillow's compressed ones can't hold EXIF's inner tags.
+
+    Returns:
+        what the format can't hold of EXIF and profile, a line each.
 
     Raises:
         PictureError: the format can't hold the picture (transparency in a JPEG, say).
@@ -181,16 +213,42 @@ def write(path: Path, picture: Picture) -> None:
     options: dict[str, Any] = dict(_SAVE_OPTIONS.get(file_format, {}))
     if picture.alpha is not None and file_format == "AVIF":
         options["quality"] = 100  # its one setting for colors and opacity, which mustn't change
-    if picture.exif and file_format != "BMP":
-        options["exif"] = picture.exif
-    if picture.icc_profile and file_format != "BMP":
-        options["icc_profile"] = picture.icc_profile
+    metadata, lost = _metadata(picture, file_format)
+    while True:
+        try:
+            _encode(path, image, file_format, options | metadata)
+            return tuple(lost)
+        except PictureError as error:
+            if not metadata:
+                raise
+            name, _ = metadata.popitem()
+            lost.append(f"{_NAMES[name]} isn't kept ({error})")
+
+
+def _metadata(picture: Picture, file_format: str) -> tuple[dict[str, Any], list[str]]:
+    """What goes into the file besides pixels, as Pillow names it, and what can't."""
+    block, icc_profile, lost = picture.exif, picture.icc_profile, []
+    if file_format == "BMP":
+        held = {"EXIF": block, "a color profile": icc_profile}
+        return {}, [f"BMP can't hold {name}" for name, value in held.items() if value]
+    if block and file_format == "TIFF":
+        try:
+            whole = Image.Exif()
+            whole.load(block)
+            block, lost = exif.descriptive(whole)
+        except Exception as error:  # Pillow raises anything for a damaged block
+            block, lost = b"", [f"EXIF isn't kept ({first_line(error)})"]
+    metadata = {"icc_profile": icc_profile, "exif": block}  # the latter is refused more easily
+    return {name: value for name, value in metadata.items() if value}, lost
+
+
+def _encode(path: Path, image: Image.Image, file_format: str, options: dict[str, Any]) -> None:
     try:
         write_atomically(path, lambda file: image.save(file, format=file_format, **options))
     except OSError:
         raise
     except Exception as error:  # encoders raise many things for what the format can't hold
-        raise PictureError(f"can't be written as {file_format} ({_line(error)})") from error
+        raise PictureError(f"can't be written as {file_format} ({first_line(error)})") from error
 
 
 def to_pil(image: Tensor) -> Image.Image:

@@ -13,15 +13,16 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from llflow.files import write_atomically
-from llflow.model import Config, LLFlow
+from llflow.atomic import write_atomically
+from llflow.errors import LLFlowError
+from llflow.network.model import Config, LLFlow
 
 DEFAULTS = Path(__file__).parent / "weights"
 DEFAULT = "tiny"
 _HINT = "; `llflow convert` turns the authors' checkpoints into files for llflow"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(LLFlowError, ValueError):
     """A file doesn't hold weights of LLFlow, or holds damaged ones."""
 
 

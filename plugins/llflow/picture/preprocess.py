@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from llflow import retinex
+from llflow.picture import retinex
 
 MULTIPLE = 8  # the flow squeezes three times
 
@@ -15,7 +15,7 @@ def network_input(image: Tensor, equalized: Tensor) -> Tensor:
 
     Args:
         image: (..., 3, H, W) RGB in [0, 1].
-        equalized: the same shape; cut out of `llflow.retinex.equalize` of the *whole* picture,
+        equalized: the same shape; cut out of `retinex.equalize` of the *whole* picture,
             whose histogram a crop or a padded picture doesn't have.
 
     Returns:
@@ -29,7 +29,7 @@ def encoder_features(network_input: Tensor, color_map: str = "sum") -> Tensor:
 
     Args:
         network_input: (B, 6, H, W) from `network_input`.
-        color_map: "sum" or "mean", see `llflow.retinex`.
+        color_map: "sum" or "mean", see `llflow.picture.retinex`.
 
     Returns:
         (B, 12, H, W). Wang et al., AAAI 2022, Fig. 3.

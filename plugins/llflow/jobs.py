@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llflow import images
-from llflow.enhance import NotFinite
+from llflow.enhancement import NotFinite
+from llflow.errors import UsageError, first_line
+from llflow.picture import files as picture_files
 
 SUFFIX = "_bright"
 
 
-class PlanError(ValueError):
+class PlanError(UsageError):
     """Inputs and output don't make sense together."""
 
 
@@ -28,11 +29,25 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: `problem` is None where a picture was written or skipped."""
+    """What became of a job: `problem` is None where a picture was written or skipped, `lost` says
+    what of its file the result doesn't hold."""
 
     job: Job
     problem: str | None = None
     skipped: bool = False
+    lost: tuple[str, ...] = ()
+
+
+def inputs_and_out(paths: Sequence[Path]) -> tuple[list[Path], Path | None]:
+    """Tell inputs from OUT by their position alone.
+
+    The last of several paths is OUT if it is a folder, or if nothing has its name. A file that
+    exists is an input, wherever it stands: it may be anybody's only copy.
+    """
+    *inputs, last = paths
+    if inputs and (last.is_dir() or not os.path.lexists(last)):
+        return inputs, last
+    return [*paths], None
 
 
 def plan(inputs: Sequence[Path], out: Path | None, *, recursive: bool) -> list[Job]:
@@ -71,16 +86,17 @@ def plan(inputs: Sequence[Path], out: Path | None, *, recursive: bool) -> list[J
 
 
 def _names_picture(out: Path | None) -> bool:
-    return out is not None and not out.is_dir() and images.format_of(out) is not None
+    return out is not None and not out.is_dir() and picture_files.format_of(out) is not None
 
 
 def _check_folder(out: Path, single: bool) -> None:
     """Refuse what looks like a file where a folder, which may not exist yet, has to be meant."""
     if single and (out.exists() or out.suffix):
-        suffixes = ", ".join(images.SUFFIXES[name][0] for name in images.FORMATS)
+        suffixes = ", ".join(picture_files.SUFFIXES[name][0] for name in picture_files.FORMATS)
         raise PlanError(f"{out}: expected a name in {suffixes}, or a folder")
-    if not single and (out.exists() or images.format_of(out)):
-        raise PlanError(f"{out}: several results need a folder as OUT, the last path; this is none")
+    if not single and (out.exists() or picture_files.format_of(out)):
+        problem = "is a file" if out.exists() else "doesn't exist, and names a picture"
+        raise PlanError(f"{out}: several results need a folder as OUT; this {problem}")
 
 
 def _beside(folder: Path) -> Path:
@@ -97,7 +113,7 @@ def _jobs_in(folder: Path, out: Path, recursive: bool) -> list[Job]:
 
     for root, folders, names in os.walk(folder, onerror=unreadable):
         here = Path(root)
-        keep = [f for f in folders if f[0] != "." and not _same(here / f, out)]
+        keep = [f for f in folders if f[0] != "." and identity(here / f) != identity(out)]
         folders[:] = keep if recursive else []
         files = (here / name for name in names if name[0] != ".")
         jobs += [Job(file, out / file.relative_to(folder)) for file in files]
@@ -107,18 +123,15 @@ def _jobs_in(folder: Path, out: Path, recursive: bool) -> list[Job]:
     return sorted(jobs, key=lambda job: job.source)
 
 
-def _same(a: Path, b: Path) -> bool:
-    # Unlike Path.resolve, this takes links that lead in a circle.
-    return os.path.realpath(a) == os.path.realpath(b)
-
-
 def _refuse_clashes(jobs: Sequence[Job]) -> None:
-    sources = {os.path.realpath(job.source) for job in jobs}
+    sources = {identity(job.source) for job in jobs}
     taken: dict[str, Path] = {}
     for job in jobs:
-        target = os.path.realpath(job.target)
-        if target in sources:
-            raise PlanError(f"{job.target}: the result would replace an input; choose another OUT")
+        if identity(job.target) in sources:
+            raise PlanError(
+                f"{job.target}: the result would replace an input; choose another OUT (--out)"
+            )
+        target = os.path.realpath(job.target)  # takes links that lead in a circle
         if target in taken:
             raise PlanError(
                 f"{job.target}: both {taken[target]} and {job.source} would be written here"
@@ -126,13 +139,22 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
         taken[target] = job.source
 
 
+def identity(path: Path) -> object:
+    """Equal for all names of one file: spelled in other ways, symbolic links, hard links."""
+    try:
+        status = path.stat()
+    except OSError:  # nothing there as yet, or links in a circle
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino
+
+
 def run(
     jobs: Iterable[Job],
-    brighten: Callable[[images.Picture], images.Picture],
+    brighten: Callable[[picture_files.Picture], picture_files.Picture],
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
-    max_pixels: int = images.MAX_PIXELS,
+    max_pixels: int = picture_files.MAX_PIXELS,
 ) -> Iterator[Outcome]:
     """Do the jobs one by one; a problem with one picture is its outcome, and the next one follows.
 
@@ -150,25 +172,24 @@ def run(
             problem = f"{job.target} exists (--overwrite or --skip-existing)"
             yield Outcome(job, None if skip_existing else problem, skipped=skip_existing)
         else:
-            yield Outcome(job, _do(job, brighten, max_pixels))
+            yield _do(job, brighten, max_pixels)
 
 
 def _do(
-    job: Job, brighten: Callable[[images.Picture], images.Picture], max_pixels: int
-) -> str | None:
-    """Do one job; returns the problem if there is one."""
+    job: Job, brighten: Callable[[picture_files.Picture], picture_files.Picture], max_pixels: int
+) -> Outcome:
     try:
-        bright = brighten(images.read(job.source, max_pixels))
+        bright = brighten(picture_files.read(job.source, max_pixels))
     except OSError as error:
-        return error.strerror or str(error)
-    except (images.PictureError, NotFinite) as error:
-        return str(error)
+        return Outcome(job, error.strerror or str(error))
+    except (picture_files.PictureError, NotFinite) as error:
+        return Outcome(job, str(error))
     except (MemoryError, RuntimeError) as error:  # torch's word for "out of memory", too
-        return str(error).partition("\n")[0] or "out of memory"
+        return Outcome(job, first_line(error) if str(error) else "out of memory")
     try:
-        images.write(job.target, bright)
+        lost = picture_files.write(job.target, bright)
     except OSError as error:
-        return f"{job.target} can't be written: {error.strerror or error}"
-    except images.PictureError as error:
-        return str(error)
-    return None
+        return Outcome(job, f"{job.target} can't be written: {error.strerror or error}")
+    except picture_files.PictureError as error:
+        return Outcome(job, str(error))
+    return Outcome(job, lost=bright.lost + lost)

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from llflow.files import remove_unfinished, write_atomically
+from llflow.atomic import remove_unfinished, write_atomically
 
 
 def names(folder):

@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from llflow.model import LEVELS, Config, LLFlow
+from llflow.errors import LLFlowError
+from llflow.network.model import LEVELS, Config, LLFlow
 
 Shapes = dict[str, tuple[int, ...]]
 
 MIXING = 2  # steps without coupling at the start of each level
 
 
-class NotOfficial(ValueError):
+class NotOfficial(LLFlowError, ValueError):
     """The file or its tensors aren't a checkpoint of the authors' network."""
 
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, features
 
-from llflow import images
-from llflow.images import SUFFIXES, WITH_ALPHA, Picture, PictureError
+from llflow.picture import files as picture_files
+from llflow.picture.files import SUFFIXES, WITH_ALPHA, Picture, PictureError
 
-FORMATS = [name for name in images.FORMATS if name != "AVIF" or features.check("avif")]
+FORMATS = [name for name in picture_files.FORMATS if name != "AVIF" or features.check("avif")]
 LOSSLESS = ["PNG", "BMP", "TIFF"]
 WITH_EXIF = [name for name in FORMATS if name != "BMP"]
 ORIENTATION = ExifTags.Base.Orientation
@@ -34,11 +34,11 @@ def encoded(image, file_format, **options):
 def decode(tmp_path, content, **options):
     path = tmp_path / "file"
     path.write_bytes(content)
-    return images.read(path, **options)
+    return picture_files.read(path, **options)
 
 
 def pixels(picture):
-    return np.asarray(images.to_pil(picture.image))
+    return np.asarray(picture_files.to_pil(picture.image))
 
 
 # --- what is read ----------------------------------------------------------------------------
@@ -49,7 +49,7 @@ def pixels(picture):
 def test_content_decides_not_the_name(tmp_path, file_format, name):
     path = tmp_path / name
     path.write_bytes(encoded(Image.new("RGB", (5, 3), (10, 20, 30)), file_format))
-    picture = images.read(path)
+    picture = picture_files.read(path)
     assert picture.format == file_format
     assert picture.image.shape == (3, 3, 5)
     assert picture.image.dtype == torch.float32
@@ -107,7 +107,7 @@ def test_grey_at_16_bits_keeps_them(tmp_path, file_format):
     assert picture.grey
     expected = torch.from_numpy(values.astype(np.float32) / 65535).expand(3, -1, -1)
     assert torch.equal(picture.image, expected)
-    images.write(tmp_path / "out.png", picture)
+    picture_files.write(tmp_path / "out.png", picture)
     written = np.asarray(Image.open(tmp_path / "out.png"))
     assert written.shape == (4, 6)
     assert np.array_equal(written, np.rint(values / 257).astype(np.uint8))
@@ -170,9 +170,9 @@ def test_orientation_is_applied_and_gone(tmp_path, file_format, orientation):
     assert np.abs(pixels(picture).astype(int) - UPRIGHT).mean() < 4  # lossy; a wrong turn is > 60
     for out_format in FORMATS:
         path = tmp_path / f"out{SUFFIXES[out_format][0]}"
-        images.write(path, picture)
+        picture_files.write(path, picture)
         assert ORIENTATION not in Image.open(path).getexif()
-        again = images.read(path)
+        again = picture_files.read(path)
         assert np.abs(pixels(again).astype(int) - UPRIGHT).mean() < 6
 
 
@@ -181,7 +181,7 @@ def test_orientation_in_xmp_is_applied_and_gone(tmp_path):
     stored = Image.fromarray(np.ascontiguousarray(UNDO[6](UPRIGHT)))
     picture = decode(tmp_path, encoded(stored, "JPEG", xmp=xmp))
     assert np.abs(pixels(picture).astype(int) - UPRIGHT).mean() < 4
-    images.write(tmp_path / "out.jpg", picture)
+    picture_files.write(tmp_path / "out.jpg", picture)
     assert ORIENTATION not in Image.open(tmp_path / "out.jpg").getexif()
 
 
@@ -197,7 +197,7 @@ def test_exif_and_color_profile_survive(tmp_path, in_format, out_format):
     image = Image.fromarray(noise(8, 8, 3))
     content = encoded(image, in_format, exif=exif, icc_profile=PROFILE)
     path = tmp_path / f"out{SUFFIXES[out_format][0]}"
-    images.write(path, decode(tmp_path, content))
+    picture_files.write(path, decode(tmp_path, content))
     written = Image.open(path)
     assert written.info["icc_profile"] == PROFILE
     exif = written.getexif()
@@ -210,7 +210,7 @@ def test_exif_and_color_profile_survive(tmp_path, in_format, out_format):
 def test_tags_about_a_tiffs_storage_stay_behind(tmp_path):
     content = encoded(Image.new("L", (700, 500)), "TIFF", compression="tiff_lzw")
     picture = decode(tmp_path, content)
-    images.write(tmp_path / "out.jpg", picture.with_image(torch.zeros(3, 8, 8)))
+    picture_files.write(tmp_path / "out.jpg", picture.with_image(torch.zeros(3, 8, 8)))
     assert dict(Image.open(tmp_path / "out.jpg").getexif()) == {}
 
 
@@ -245,11 +245,11 @@ def test_lossless_formats_return_the_same_picture(
     alpha = noise(height, width, seed=seed + 1) if with_alpha else None
     if with_alpha and file_format not in WITH_ALPHA:
         with pytest.raises(PictureError, match="transparency"):
-            images.write(path, Picture(image, grey, alpha))
+            picture_files.write(path, Picture(image, grey, alpha))
         assert list(path.parent.iterdir()) == []
         return
-    images.write(path, Picture(image, grey, alpha))
-    again = images.read(path)
+    picture_files.write(path, Picture(image, grey, alpha))
+    again = picture_files.read(path)
     assert torch.equal(again.image, image)
     assert again.grey is grey
     assert (again.alpha is None) is (alpha is None)
@@ -261,44 +261,44 @@ def test_lossless_formats_return_the_same_picture(
 def test_alpha_is_kept_bit_by_bit(tmp_path, file_format, size):
     picture = Picture(torch.rand(3, *size), alpha=noise(*size))
     path = tmp_path / f"out{SUFFIXES[file_format][0]}"
-    images.write(path, picture)
-    assert np.array_equal(images.read(path).alpha, picture.alpha)
+    picture_files.write(path, picture)
+    assert np.array_equal(picture_files.read(path).alpha, picture.alpha)
 
 
 def test_jpeg_keeps_color_sharp(tmp_path):
     red_and_blue = np.zeros((32, 32, 3), np.uint8)
     red_and_blue[:, ::2, 0] = red_and_blue[:, 1::2, 2] = 128
     path = tmp_path / "out.jpg"
-    images.write(path, Picture(torch.from_numpy(red_and_blue).permute(2, 0, 1) / 255))
-    error = np.abs(pixels(images.read(path)).astype(int) - red_and_blue).mean()
+    picture_files.write(path, Picture(torch.from_numpy(red_and_blue).permute(2, 0, 1) / 255))
+    error = np.abs(pixels(picture_files.read(path)).astype(int) - red_and_blue).mean()
     assert error < 3  # with chroma subsampling it is above 30
 
 
 def test_the_name_asks_for_the_format_else_it_stays(tmp_path):
     picture = Picture(torch.rand(3, 8, 8), format="WEBP")
     for name, expected in (("a.JPG", "JPEG"), ("a.tiff", "TIFF"), ("a", "WEBP"), ("a.x", "WEBP")):
-        images.write(tmp_path / name, picture)
-        assert images.read(tmp_path / name).format == expected
+        picture_files.write(tmp_path / name, picture)
+        assert picture_files.read(tmp_path / name).format == expected
 
 
 def test_values_are_clipped_and_rounded(tmp_path):
     image = torch.tensor([-1.0, 0.4 / 255, 0.6 / 255, 2.0]).expand(3, 1, 4)
-    images.write(tmp_path / "p.png", Picture(image))
-    assert pixels(images.read(tmp_path / "p.png"))[0, :, 0].tolist() == [0, 0, 1, 255]
+    picture_files.write(tmp_path / "p.png", Picture(image))
+    assert pixels(picture_files.read(tmp_path / "p.png"))[0, :, 0].tolist() == [0, 0, 1, 255]
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "BMP"])
 def test_transparency_that_cannot_be_written_is_refused(tmp_path, file_format):
     picture = Picture(torch.rand(3, 2, 2), alpha=noise(2, 2))
     with pytest.raises(PictureError, match="can't hold transparency; write PNG"):
-        images.write(tmp_path / f"p{SUFFIXES[file_format][0]}", picture)
+        picture_files.write(tmp_path / f"p{SUFFIXES[file_format][0]}", picture)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp"])
 def test_a_size_that_a_format_cannot_hold_is_refused(tmp_path, suffix):
     with pytest.raises((PictureError, OSError)):
-        images.write(tmp_path / f"p{suffix}", Picture(torch.zeros(3, 66_000, 1)))
+        picture_files.write(tmp_path / f"p{suffix}", Picture(torch.zeros(3, 66_000, 1)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -313,7 +313,7 @@ def test_whatever_an_encoder_raises_leaves_the_old_file(tmp_path, monkeypatch, e
 
     monkeypatch.setattr(Image.Image, "save", save)
     with pytest.raises(PictureError, match="can't be written as PNG"):
-        images.write(path, Picture(torch.rand(3, 2, 2)))
+        picture_files.write(path, Picture(torch.rand(3, 2, 2)))
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -385,12 +385,12 @@ def only_picture_errors(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("hostile") / "file"
     path.write_bytes(content)
     try:
-        picture = images.read(path)
+        picture = picture_files.read(path)
     except PictureError:
         return
     assert picture.image.isfinite().all()
     assert picture.image.shape[0] == 3
-    images.write(path.with_name("out"), picture)  # metadata that was read can be written
+    picture_files.write(path.with_name("out"), picture)  # metadata that was read can be written
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -441,15 +441,15 @@ def test_whatever_a_decoder_raises_is_a_picture_error(tmp_path, monkeypatch, whe
 
 def test_what_cannot_be_opened_is_the_systems_error(tmp_path):
     with pytest.raises(FileNotFoundError):
-        images.read(tmp_path / "nothing")
+        picture_files.read(tmp_path / "nothing")
     with pytest.raises(IsADirectoryError):
-        images.read(tmp_path)
+        picture_files.read(tmp_path)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(OSError, match="symbolic links"):
-        images.read(tmp_path / "loop")
+        picture_files.read(tmp_path / "loop")
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(PictureError, match="empty"):
-        images.read(tmp_path / "pipe")
+        picture_files.read(tmp_path / "pipe")

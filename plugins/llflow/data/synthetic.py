@@ -1,4 +1,4 @@
-"""Dark pictures made from bright ones."""
+"""Dark pictures made from bright ones: `darken`, and pairs of both."""
 
 from __future__ import annotations
 

@@ -26,10 +26,10 @@ from flowkit import (
     broadcast,
     initialize,
 )
-from llflow import retinex
-from llflow.encoder import COLOR_HEADS, ConditionEncoder, ResidualDenseBlocks
-from llflow.preprocess import encoder_features
-from llflow.prior import color_map_prior, standard_prior
+from llflow.network.encoder import COLOR_HEADS, ConditionEncoder, ResidualDenseBlocks
+from llflow.network.prior import color_map_prior, standard_prior
+from llflow.picture import retinex
+from llflow.picture.preprocess import encoder_features
 
 KEEP = ("all", "inputs", "nothing")
 PRIORS = ("color_map", "standard")
@@ -48,7 +48,7 @@ class Config:
         steps: coupled flow steps per level.
         hidden: channels inside the conditioner nets.
         scale_floor: smallest factor of an affine layer; an inverse divides by it.
-        color_map: "sum" (released network) or "mean" (paper), see `llflow.retinex`.
+        color_map: "sum" (released network) or "mean" (paper), see `llflow.picture.retinex`.
         prior: "color_map" centres the latent on it; "standard" is N(0, 1), the paper's "w/o color
             map".
         color_head: resolution at which the encoder's color map is made, "half" (released network)
@@ -175,7 +175,7 @@ class LLFlow(nn.Module):
         """Conditions and color map of dark pictures.
 
         Args:
-            low: (B, 6, H, W) from `llflow.preprocess.network_input`, H and W multiples of 8.
+            low: (B, 6, H, W) from `preprocess.network_input`, H and W multiples of 8.
         """
         if low.dim() != 4 or low.shape[1] != 6 or low.shape[2] % 8 or low.shape[3] % 8:
             raise ValueError(

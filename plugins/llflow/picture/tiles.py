@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from llflow.preprocess import MULTIPLE
+from llflow.picture.preprocess import MULTIPLE
 
 Window = tuple[slice, slice]
 

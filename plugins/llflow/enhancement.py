@@ -9,16 +9,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from llflow import preprocess, retinex
-from llflow.model import LLFlow
-from llflow.prior import squeeze_map
-from llflow.tiles import tiles
+from llflow.errors import LLFlowError
+from llflow.network.model import LLFlow
+from llflow.network.prior import squeeze_map
+from llflow.picture import preprocess, retinex
+from llflow.picture.tiles import tiles
 
 TILE = 2048  # side in pixels: what tiny computes at once then takes some 2 GB
 LONGEST_MARGIN = 320  # beyond the reach of tiny and small
 
 
-class NotFinite(ArithmeticError):
+class NotFinite(LLFlowError, ArithmeticError):
     """The network's inverse overflowed on this picture."""
 
 

@@ -1,0 +1,1 @@
+"""The network: encoder, prior, flow, and its checkpoints."""

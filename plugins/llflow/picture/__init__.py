@@ -1,0 +1,1 @@
+"""Pictures: files in and out, what the network is given of them, and tiles."""

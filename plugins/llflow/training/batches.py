@@ -1,0 +1,81 @@
+"""The samples of every step, decided by seed and step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llflow import data
+from llflow.training.recipe import Recipe
+from llflow.training.schedule import Schedule, Stage
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class Batches:
+    """(bright, low, which samples take the reference's prior) of a step, see `data.Crops`.
+
+    Args:
+        schedule: its stages say how far pictures are averaged down, and how large crops are.
+        files: the pairs.
+        photographs: a folder of bright pictures without dark partners, for the recipe's share of
+            synthetic samples.
+
+    Raises:
+        DataError: pictures are smaller than a crop.
+    """
+
+    def __init__(
+        self, schedule: Schedule, files: Sequence[data.PairFiles], photographs: Path | None
+    ) -> None:
+        self.recipe = recipe = schedule.recipe
+        stages = [stage for stage, _ in schedule.stages()]
+        pairs, synthetic = data.read_pairs(files, "training pairs"), []
+        if recipe.synthetic_share:
+            synthetic = data.synthetic_pairs(files, recipe.seed)
+            if photographs is not None:
+                side = max(stage.factor * stage.crop for stage in stages)
+                synthetic += data.synthetic_from(photographs, recipe.seed, side)
+        self.crops = {stage: self._crops(pairs, synthetic, stage) for stage in stages}
+
+    def _crops(
+        self, pairs: Sequence[data.Pair], synthetic: Sequence[data.Pair], stage: Stage
+    ) -> data.Crops:
+        real, made = (
+            [data.averaged_down(pair, stage.factor) for pair in some] for some in (pairs, synthetic)
+        )
+        return data.Crops(
+            real,
+            made,
+            synthetic_share=self.recipe.synthetic_share,
+            size=stage.crop,
+            batch=self.recipe.batch,
+            seed=self.recipe.seed,
+        )
+
+    def at(self, schedule: Schedule, step: int) -> Batch:
+        """The batch of a step, of the stage that the schedule puts it in."""
+        bright, low = self.crops[schedule.stage(step)][step]
+        return bright, low, torch.from_numpy(_selector(self.recipe, step))
+
+    def ahead(self, schedule: Schedule, steps: range) -> Iterator[Batch]:
+        """The batches of these steps, each cut while the one before is computed on."""
+        with ThreadPoolExecutor(1) as thread:
+            coming = thread.submit(self.at, schedule, steps.start) if steps else None
+            for step in steps:
+                assert coming is not None
+                batch = coming.result()
+                if step + 1 in steps:
+                    coming = thread.submit(self.at, schedule, step + 1)
+                yield batch
+
+
+def _selector(recipe: Recipe, step: int) -> np.ndarray:
+    """Which samples take the reference's prior (eq. 9), decided by seed and step alone."""
+    rng = np.random.default_rng([recipe.seed, step, recipe.batch])  # the samples have those below
+    return rng.random(recipe.batch) < recipe.reference_prior

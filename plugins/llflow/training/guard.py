@@ -1,0 +1,77 @@
+"""Steps that aren't finite: skipped, and after some in a row the run goes back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from flowkit import Drifted
+from llflow.errors import LLFlowError
+from llflow.training.state import State
+
+ROLL_BACK_AFTER = 5  # consecutive steps that aren't finite
+GIVE_UP_BELOW = 1 / 32  # of the learning rate, which every roll-back halves
+
+
+class Diverged(LLFlowError, ArithmeticError):
+    """Losses or gradients weren't finite again and again."""
+
+
+class Guard:
+    """Says which steps are taken, and goes back where none is any more.
+
+    Weights, average and optimiser go back to the anchor: what they were at the last multiple of
+    `anchor_every` steps from which a step was finite.
+
+    Args:
+        state: of the run.
+        anchor_every: steps between anchors.
+        tell: is called with a step's number and what has happened there.
+    """
+
+    def __init__(self, state: State, anchor_every: int, tell: Callable[[int, str], object]) -> None:
+        self.state, self.anchor_every, self.tell = state, anchor_every, tell
+
+    def backward(self, loss: Tensor) -> None:
+        """Add to the gradients; where the flow can't be inverted on the way back, NaN to all."""
+        try:
+            loss.backward()
+        except Drifted:
+            # Through autograd, because the other processes wait for these gradients.
+            sums = [parameter.sum() for parameter in self.state.model.parameters()]
+            (math.nan * torch.stack(sums).sum()).backward()
+
+    def allows(self, loss: Tensor, norm: Tensor) -> bool:
+        """Whether the step that the state is at may be taken, by its loss and gradient's norm.
+
+        Raises:
+            Diverged: going back didn't help, five times.
+        """
+        state = self.state
+        if loss.isfinite() & norm.isfinite():
+            if state.step % self.anchor_every == 0:
+                state.drop_anchor()
+            state.bad_steps = 0
+            return True
+        state.bad_steps += 1
+        step = state.step + 1
+        self.tell(step, f"step {step} skipped: loss {loss:.4g}, gradient norm {norm:.4g}")
+        if state.bad_steps == ROLL_BACK_AFTER:
+            self._go_back(step)
+        return False
+
+    def _go_back(self, step: int) -> None:
+        self.state.roll_back()
+        if self.state.caution < GIVE_UP_BELOW:
+            raise Diverged(
+                f"up to step {step}, {ROLL_BACK_AFTER} steps in a row weren't finite, and going "
+                "back didn't help; a smaller learning rate may"
+            )
+        self.tell(
+            step,
+            f"{ROLL_BACK_AFTER} steps in a row weren't finite: back to the weights of step "
+            f"{self.state.anchored_at}, at {self.state.caution:g} of the learning rate",
+        )
