@@ -33,9 +33,8 @@ def require_cond(who: object, cond: Cond, channels: int, like: Tensor | None = N
         )
     fits = cond.dim() >= 2 and cond.shape[1] == channels
     if fits and like is not None:
-        fits = cond.shape[0] == like.shape[0] and (
-            cond.dim() == 2 or cond.shape[2:] == like.shape[2:]
-        )
+        placed = cond.dim() == 2 or cond.shape[2:] == like.shape[2:]
+        fits = placed and cond.shape[0] == like.shape[0]
     if not fits:
         batch, *places = ("B", "*S") if like is None else (like.shape[0], *like.shape[2:])
         vector = f"({batch}, {channels})"
@@ -106,6 +105,6 @@ class Unchanged:
         for tensor, value in zip(self.tensors, self.values, strict=True):
             if not tensor.detach().equal(value):
                 raise ValueError(
-                    f"{self.who}: expected the parameters that given(cond) worked with, got changed "
-                    "ones; call given(cond) again after an optimiser step"
+                    f"{self.who}: expected the parameters that given(cond) worked with, got "
+                    "changed ones; call given(cond) again after an optimiser step"
                 )

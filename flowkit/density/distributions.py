@@ -122,8 +122,7 @@ class GivenFlow(Distribution):
         temperature: Temperature = 1.0,
         noise: Tensor | None = None,
     ) -> Tensor:
-        """Samples at a temperature, or of given noise, see `Flow.sample`; (*sample_shape, B, C, *S).
-        None for `sample_shape` is (), but without a condition there is an axis of 1 then."""
+        """(*sample_shape, B, C, *S) at a temperature, or of given noise, see `Flow.sample`. None for `sample_shape` is (), but without a condition there is an axis of 1 then."""
         lead, count = self._lead(sample_shape)
         samples = [self.bijection.inverse(z)[0] for z in self._noise(count, temperature, noise)]
         x = torch.cat(samples)

@@ -135,7 +135,7 @@ class Flow(nn.Module):
                 belong together.
             NotImplementedError: the base has no mean, and the temperature isn't 1.
         """
-        given = self.given(cond, shape=shape)
+        given = self._given("sample", cond, shape)
         count = None if num_samples is None else (num_samples,)
         return given.sample_with(count, temperature=temperature, noise=noise)
 
@@ -150,7 +150,7 @@ class Flow(nn.Module):
         needs. Arguments and errors are those of `sample`; the densities are (B,) or
         (num_samples, B), without a condition (1,) or (num_samples,)."""
         count = None if num_samples is None else (num_samples,)
-        return self.given(cond, shape=shape).rsample_and_log_prob(count)
+        return self._given("rsample_and_log_prob", cond, shape).rsample_and_log_prob(count)
 
     def given(self, cond: Cond = None, *, shape: Shape | None = None) -> GivenFlow:
         """p(x | cond) as a torch distribution; the work that depends on the condition alone is done
@@ -166,7 +166,10 @@ class Flow(nn.Module):
             ValueError: the shapes of condition, base and `shape` don't belong together, or nothing
                 here reads a condition.
         """
-        batch = self._require_condition("given", cond)
+        return self._given("given", cond, shape)
+
+    def _given(self, who: str, cond: Cond, shape: Shape | None) -> GivenFlow:
+        batch = self._require_condition(who, cond)
         noise_shape = None if shape is None else self.bijection.shape(tuple(shape))
         if isinstance(self.base, StandardNormal):
             base = self.base

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -22,7 +22,7 @@ class Affine:
     its successors are implemented.
     """
 
-    scale: Scale = ExpScale()
+    scale: Scale = field(default_factory=ExpScale)
     count = 2
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Applying an elementwise map to the last channels: what couplings, injectors and the like share."""
+"""Applying an elementwise map to the last channels, which all its families share."""
 
 from __future__ import annotations
 

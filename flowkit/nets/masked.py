@@ -87,7 +87,8 @@ class GivenMADE(nn.Module, HoldsCondition):
 
     def __init__(self, net: MADE, cond: Tensor) -> None:
         super().__init__()
-        assert net.first_cond is not None and net.last_cond is not None
+        assert net.first_cond is not None
+        assert net.last_cond is not None
         self.net = net
         self.shares = net.first_cond(cond), net.last_cond(cond)
         parameters = [*net.first_cond.parameters(), *net.last_cond.parameters()]

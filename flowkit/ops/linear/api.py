@@ -51,8 +51,8 @@ def linear_map(
         return triton.conv1x1(x.reshape(*x.shape[:2], -1, 1), weight, bias).reshape(x.shape)
     if _tf32(x):
         raise ValueError(
-            "linear_map: expected float32 matrix products in full precision for the reference on CUDA "
-            "(torch.set_float32_matmul_precision('highest')), got TF32 allowed, which is too "
+            "linear_map: expected float32 matrix products in full precision for the reference on "
+            "CUDA (torch.set_float32_matmul_precision('highest')), got TF32 allowed, which is too "
             "coarse for an inverse"
         )
     device = x.device.type
