@@ -122,7 +122,8 @@ class GivenFlow(Distribution):
         temperature: Temperature = 1.0,
         noise: Tensor | None = None,
     ) -> Tensor:
-        """(*sample_shape, B, C, *S) at a temperature, or of given noise, see `Flow.sample`. None for `sample_shape` is (), but without a condition there is an axis of 1 then."""
+        """(*sample_shape, B, C, *S) at a temperature, or of given noise, see `Flow.sample`. With
+        None for `sample_shape` it is (), but without a condition there is an axis of 1 then."""
         lead, count = self._lead(sample_shape)
         samples = [self.bijection.inverse(z)[0] for z in self._noise(count, temperature, noise)]
         x = torch.cat(samples)
