@@ -40,9 +40,9 @@ def shifted(
     """
     cond = model.condition(experiment.network_input(model, dark, equalized))
     mean = model.flow.base(cond).mean
-    prepared = model.flow.bijection.prepare(cond)
+    given = model.flow.bijection.given(cond)
     for constant in constants:
-        bright = model.flow.bijection.inverse(mean + constant, prepared)[0][0]
+        bright = given.inverse(mean + constant)[0][0]
         if not bright.isfinite().all():
             raise ArithmeticError(f"at {constant:+.2f} the network's result isn't finite")
         yield preprocess.crop(bright, *dark.shape[1:]).clamp(0, 1).cpu()

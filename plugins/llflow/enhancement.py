@@ -97,17 +97,14 @@ def _decoded_parts(
     digest = hashlib.sha256(image.contiguous().numpy().tobytes()).digest()
     height, width = low.shape[2:]
     like = next(model.parameters())
-    bijection = model.flow.bijection
     for part in tiles(height, width, tile, min(model.config.reach, LONGEST_MARGIN)):
         cond = model.condition(low[(..., *part.outer)].to(like))
-        mean = model.flow.base(cond).mean
-        prepared = bijection.prepare(cond) if samples > 1 else cond
+        given = model.flow.given(cond)
         for index in range(samples):
-            z = mean
+            noise = None
             if temperature:
-                noise = _noise(digest, seed, index, height, width)[(..., *part.outer)]
-                z = mean + temperature * squeeze_map(noise).to(mean)
-            bright = bijection.inverse(z, prepared)[0][0]
+                noise = squeeze_map(_noise(digest, seed, index, height, width)[(..., *part.outer)])
+            bright = given.sample_with(temperature=temperature, noise=noise)[0]
             if not bright.isfinite().all():
                 raise NotFinite("the network's result isn't finite; other weights may do better")
             yield index, (..., *part.place), bright[(..., *part.inner)].float().cpu()

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from flowkit import ActNorm, AffineCoupling, AffineInjector
+from flowkit import ActNorm, Coupling, Injector
 from llflow import LARGE, SMALL, TINY, Config, LLFlow
-from llflow.network.prior import color_map_prior, squeeze_map
+from llflow.network.prior import ColorMapPrior, squeeze_map
 from llflow.picture import retinex
 
 NANO = Config(features=8, growth=4, blocks=2, taps=(1,), steps=1, hidden=8)
@@ -28,7 +28,7 @@ def multiply_adds(config: Config) -> int:
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         model = LLFlow(config)
         cond = model.condition(torch.zeros(1, 6, 400, 600))
-        model.flow.bijection.inverse(color_map_prior(cond).mean, cond)
+        model.flow.bijection.inverse(ColorMapPrior()(cond).mean, cond)
     return counter.get_total_flops() // 2
 
 
@@ -95,9 +95,9 @@ def test_formula_of_the_color_map_reaches_the_encoder(pair):
 
 def test_scales_are_bounded_as_configured():
     model = LLFlow(replace(NANO, scale_floor=0.25))
-    layers = [m for m in model.modules() if isinstance(m, AffineCoupling | AffineInjector)]
+    layers = [m for m in model.modules() if isinstance(m, Coupling | Injector)]
     assert len(layers) == 2 * 3 * NANO.steps
-    assert all(layer.scale.floor == 0.25 for layer in layers)
+    assert all(layer.how.scale.floor == 0.25 for layer in layers)
 
 
 def test_folded_model_is_frozen(pair):

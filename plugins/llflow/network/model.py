@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from flowkit import (
     ActNorm,
-    AffineCoupling,
-    AffineInjector,
+    Affine,
     At,
     Bijection,
     Chain,
     ConvNet,
+    Coupling,
     Flow,
-    InvConv1x1,
+    Injector,
+    InvertibleLinear,
     Reversible,
     SigmoidScale,
     Squeeze,
@@ -27,7 +28,7 @@ from flowkit import (
     initialize,
 )
 from llflow.network.encoder import COLOR_HEADS, ConditionEncoder, ResidualDenseBlocks
-from llflow.network.prior import color_map_prior, standard_prior
+from llflow.network.prior import ColorMapPrior, StandardPrior
 from llflow.picture import retinex
 from llflow.picture.preprocess import encoder_features
 
@@ -145,7 +146,7 @@ class LLFlow(nn.Module):
             color_head=config.color_head,
         )
         levels = [_level(key, channels, config) for key, channels in LEVELS.items()]
-        prior = color_map_prior if config.prior == "color_map" else standard_prior
+        prior = ColorMapPrior() if config.prior == "color_map" else StandardPrior()
         self.flow = Flow(Chain(*levels) if config.steps else Squeeze(8), prior)
 
     @property
@@ -243,7 +244,7 @@ class LLFlow(nn.Module):
             cond: from `condition`.
         """
         flow = self._remembering()
-        return flow.bijection.inverse(flow.base(cond).mean, cond)[0]
+        return flow.sample(cond, temperature=0)
 
     @torch.no_grad()
     def initialize(self, bright: Tensor, low: Tensor) -> None:
@@ -272,15 +273,15 @@ def _level(key: str, channels: int, config: Config) -> Bijection:
 
 
 def _mixing(channels: int) -> tuple[Bijection, Bijection]:
-    return ActNorm(channels), InvConv1x1(channels)
+    return ActNorm(channels), InvertibleLinear(channels)
 
 
 def _step(channels: int, config: Config) -> tuple[Bijection, ...]:
     net = partial(ConvNet, hidden=config.hidden)
-    scale = SigmoidScale(floor=config.scale_floor)
+    how = Affine(SigmoidScale(floor=config.scale_floor))
     cond = config.cond_channels
     return (
         *_mixing(channels),
-        AffineInjector(channels, net, cond_channels=cond, scale=scale),
-        AffineCoupling(channels, net, cond_channels=cond, scale=scale),
+        Injector(channels, net, how, cond_channels=cond),
+        Coupling(channels, net, how, cond_channels=cond),
     )

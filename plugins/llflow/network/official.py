@@ -96,8 +96,15 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     return sum(re.fullmatch(pattern, key) is not None for key in state)
 
 
-def names(config: Config) -> dict[str, str]:
-    """Name in the authors' layout -> name in `LLFlow.state_dict()`, for every tensor in use."""
+Names = tuple[str, ...]
+
+
+def names(config: Config) -> dict[str, Names]:
+    """Name in the authors' layout -> names in `LLFlow.state_dict()`, for every tensor in use.
+
+    A coupling's first convolution is two here, of the kept channels and of the condition; joined
+    along the inputs they are theirs. Everything else is one tensor.
+    """
     pairs = {
         f"RRDB.{theirs}": f"encoder.{ours}"
         for theirs, ours in {
@@ -117,7 +124,7 @@ def names(config: Config) -> dict[str, str]:
             },
         }.items()
     }
-    mapping = {f"{a}.{p}": f"{b}.{p}" for a, b in pairs.items() for p in ("weight", "bias")}
+    mapping = {f"{a}.{p}": (f"{b}.{p}",) for a, b in pairs.items() for p in ("weight", "bias")}
     for level in range(len(LEVELS)):
         for step in range(MIXING + config.steps):
             theirs = f"flowUpsamplerNet.layers.{level * (1 + MIXING + config.steps) + 1 + step}"
@@ -125,7 +132,7 @@ def names(config: Config) -> dict[str, str]:
     return mapping
 
 
-def _step_names(theirs: str, level: str, step: int) -> dict[str, str]:
+def _step_names(theirs: str, level: str, step: int) -> dict[str, Names]:
     coupled = step >= MIXING
     layers, first = (
         (f"{level}.2.bijection.layers", 4 * (step - MIXING))
@@ -135,25 +142,27 @@ def _step_names(theirs: str, level: str, step: int) -> dict[str, str]:
             2 * step,
         )
     )
-    mapping = {
-        f"{theirs}.actnorm.bias": f"{layers}.{first}.bias",
-        f"{theirs}.actnorm.logs": f"{layers}.{first}.log_scale",
-        f"{theirs}.invconv.weight": f"{layers}.{first + 1}.weight",
+    mapping: dict[str, Names] = {
+        f"{theirs}.actnorm.bias": (f"{layers}.{first}.bias",),
+        f"{theirs}.actnorm.logs": (f"{layers}.{first}.log_scale",),
+        f"{theirs}.invconv.weight": (f"{layers}.{first + 1}.weight.entries",),
     }
     nets = {"fFeatures": first + 2, "fAffine": first + 3} if coupled else {}
     for net, index in nets.items():
         a, b = f"{theirs}.affine.{net}", f"{layers}.{index}.net"
         for conv, ours in (("0", "first"), ("2", "second")):
             mapping |= {
-                f"{a}.{conv}.weight": f"{b}.{ours}.weight",
-                f"{a}.{conv}.actnorm.bias": f"{b}.{ours}_norm.bias",
-                f"{a}.{conv}.actnorm.logs": f"{b}.{ours}_norm.log_scale",
+                f"{a}.{conv}.weight": (f"{b}.{ours}.weight",),
+                f"{a}.{conv}.actnorm.bias": (f"{b}.{ours}_norm.bias",),
+                f"{a}.{conv}.actnorm.logs": (f"{b}.{ours}_norm.log_scale",),
             }
         mapping |= {
-            f"{a}.4.weight": f"{b}.last.weight",
-            f"{a}.4.bias": f"{b}.last.bias",
-            f"{a}.4.logs": f"{b}.last.log_scale",
+            f"{a}.4.weight": (f"{b}.last.weight",),
+            f"{a}.4.bias": (f"{b}.last.bias",),
+            f"{a}.4.logs": (f"{b}.last.log_scale",),
         }
+        if net == "fAffine":
+            mapping[f"{a}.0.weight"] = (f"{b}.first.weight", f"{b}.first_cond.weight")
     return mapping
 
 
@@ -182,7 +191,12 @@ def layout(config: Config) -> Shapes:
     with torch.device("meta"):
         ours = LLFlow(config).state_dict()
     pairs = names(config).items()
-    return {a: _their_shape(a, ours[b].shape) for a, b in pairs} | unused(config)
+    stored = {a: _joined([ours[name] for name in b]).shape for a, b in pairs}
+    return {a: _their_shape(a, shape) for a, shape in stored.items()} | unused(config)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _their_shape(theirs: str, shape: torch.Size) -> tuple[int, ...]:
@@ -216,12 +230,15 @@ def convert(state: Mapping[str, Tensor]) -> LLFlow:
             )
     model = LLFlow(config)
     ours = {}
-    for theirs, name in names(config).items():
+    for theirs, group in names(config).items():
         tensor = state[theirs].float()
         if not tensor.isfinite().all():
             raise NotOfficial(f"not a usable checkpoint: {theirs} holds values that aren't finite")
         if is_interleaved(theirs):
             tensor = torch.cat([tensor[0::2], tensor[1::2]])
-        ours[name] = tensor.reshape(model.get_parameter(name).shape)
+        shapes = [model.get_parameter(name).shape for name in group]
+        parts = tensor.split([shape[1] for shape in shapes], dim=1) if len(group) > 1 else [tensor]
+        for name, shape, part in zip(group, shapes, parts, strict=True):
+            ours[name] = part.reshape(shape).contiguous()
     model.load_state_dict(ours)
     return model.eval()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Mapping
+
+from torch import Tensor, nn
 from torch.distributions import Independent
 
-from flowkit import Squeeze, image_normal
+from flowkit import Squeeze, diagonal_normal
 
 
 def squeeze_map(color_map: Tensor) -> Tensor:
@@ -13,12 +15,16 @@ def squeeze_map(color_map: Tensor) -> Tensor:
     return Squeeze(8)(color_map)[0]
 
 
-def color_map_prior(cond: dict[str, Tensor]) -> Independent:
+class ColorMapPrior(nn.Module):
     """N(squeeze₈(cond["color_map"]), 1). Wang et al., AAAI 2022, eq. 8."""
-    return image_normal(squeeze_map(cond["color_map"]))
+
+    def forward(self, cond: Mapping[str, Tensor]) -> Independent:
+        return diagonal_normal(squeeze_map(cond["color_map"]))
 
 
-def standard_prior(cond: dict[str, Tensor]) -> Independent:
+class StandardPrior(nn.Module):
     """N(0, 1) of the same shape: the paper's "w/o color map". AAAI 2022, Table 6."""
-    # Times 0 keeps the color head in the graph: DistributedDataParallel waits for its gradient.
-    return image_normal(squeeze_map(cond["color_map"]) * 0)
+
+    def forward(self, cond: Mapping[str, Tensor]) -> Independent:
+        # Times 0 keeps the color head in the graph: DistributedDataParallel waits for its gradient.
+        return diagonal_normal(squeeze_map(cond["color_map"]) * 0)
