@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from flowkit.ops.coupling.scale import ExpScale, Scale
+from flowkit.ops.coupling.scale import ExpScale, Scale, scale_and_log
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Affine:
     count = 2
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        scale, log_scale = self.scale(params[:, 1])
+        scale, log_scale = scale_and_log(self.scale, params[:, 1])
         return (x + params[:, 0]) * scale, log_scale
 
     def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        scale, log_scale = self.scale(params[:, 1])
+        scale, log_scale = scale_and_log(self.scale, params[:, 1])
         return y / scale - params[:, 0], -log_scale

@@ -50,10 +50,10 @@ def apply(
     """
     require_channels(type(how).__name__, x)
     x = wide(x)
-    params = params.to(x.dtype)
     if type(how) is Affine:
         op = affine_coupling_inverse if inverse else affine_coupling
         return op(x, params, how.scale)
+    params = params.to(x.dtype)
     n = params.shape[1] // how.count
     expected = (x.shape[0], how.count * n, *x.shape[2:])
     if params.shape != expected or not 1 <= n <= x.shape[1]:

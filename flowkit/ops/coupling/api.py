@@ -6,8 +6,8 @@ from torch import Tensor
 
 from flowkit.choice import Choice, choose
 from flowkit.contract import require_channels, wide
-from flowkit.ops.coupling import reference
-from flowkit.ops.coupling.scale import ExpScale, Scale
+from flowkit.ops.coupling import reference, schema
+from flowkit.ops.coupling.scale import ExpScale, Scale, SigmoidScale
 
 
 def affine_coupling(
@@ -19,7 +19,8 @@ def affine_coupling(
         x: (B, C, *S).
         params: (B, 2n, *S) with 1 <= n <= C: the shift t, then the raw scale. n = C keeps nothing
             (an injector). bf16 and fp16 are read as float32.
-        scale_map: raw -> (s, log s).
+        scale_map: raw -> (s, log s). The kernel knows `ExpScale` and `SigmoidScale`; any other, a
+            subclass too, goes through the definition.
         impl: "auto", "reference" or "triton"; None: see `flowkit.ops.implementation`. The kernel
             reads x and params once, writes y once, and remembers y and params for the
             backward pass, which can't be differentiated again.
@@ -70,12 +71,14 @@ def _run(
         )
     x = wide(x)
     if affine_coupling_choice(x, params, scale_map, impl=impl).name == "triton":
-        from flowkit.ops.coupling import triton
-
-        # The kernel knows images; how the places are arranged is nothing to it.
-        image = x.reshape(batch, channels, -1, 1)
-        flat = params.reshape(batch, params.shape[1], -1, 1)
-        y, logdet = triton.affine_coupling(image, flat, scale_map, inverse=inverse)
-        return y.reshape(x.shape), logdet
+        return schema.affine_coupling(x, params, inverse, *_numbers(scale_map))
     run = reference.affine_coupling_inverse if inverse else reference.affine_coupling
     return run(x, params.to(x.dtype), scale_map)
+
+
+def _numbers(scale_map: Scale) -> tuple[bool, float, float]:
+    """The op's `exponential`, `first` and `floor`."""
+    if isinstance(scale_map, ExpScale):
+        return True, scale_map.bound, 0.0
+    assert isinstance(scale_map, SigmoidScale)
+    return False, scale_map.offset, scale_map.floor

@@ -6,20 +6,20 @@ import torch
 from torch import Tensor
 
 from flowkit.contract import sum_logdet
-from flowkit.ops.coupling.scale import Scale
+from flowkit.ops.coupling.scale import Scale, scale_and_log
 
 
 def affine_coupling(x: Tensor, params: Tensor, scale_map: Scale) -> tuple[Tensor, Tensor]:
     kept, changed = _halves(x, params)
     shift, raw = params.chunk(2, dim=1)
-    scale, log_scale = scale_map(raw)
+    scale, log_scale = scale_and_log(scale_map, raw)
     return _joined(kept, (changed + shift) * scale), sum_logdet(log_scale)
 
 
 def affine_coupling_inverse(y: Tensor, params: Tensor, scale_map: Scale) -> tuple[Tensor, Tensor]:
     kept, changed = _halves(y, params)
     shift, raw = params.chunk(2, dim=1)
-    scale, log_scale = scale_map(raw)
+    scale, log_scale = scale_and_log(scale_map, raw)
     return _joined(kept, changed / scale - shift), -sum_logdet(log_scale)
 
 

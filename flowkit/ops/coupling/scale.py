@@ -16,6 +16,29 @@ class Scale(Protocol):
     def __call__(self, raw: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
+def scale_and_log(scale_map: Scale, raw: Tensor) -> tuple[Tensor, Tensor]:
+    """(s, log s) by a scale map, which anybody may have written.
+
+    Raises:
+        TypeError: it isn't a function, or doesn't give two tensors.
+        ValueError: they aren't of raw's shape.
+    """
+    name = getattr(scale_map, "__name__", type(scale_map).__name__)
+    if not callable(scale_map):
+        raise TypeError(f"scale: expected a function raw -> (s, log s), got {name}")
+    pair = scale_map(raw)
+    # A tensor could be unpacked as well: into samples.
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise TypeError(f"scale {name}: expected (s, log s), got {type(pair).__name__}")
+    scale, log_scale = pair
+    if scale.shape != raw.shape or log_scale.shape != raw.shape:
+        raise ValueError(
+            f"scale {name}: expected s and log s of shape {tuple(raw.shape)}, "
+            f"got {tuple(scale.shape)} and {tuple(log_scale.shape)}"
+        )
+    return scale, log_scale
+
+
 @dataclass(frozen=True)
 class ExpScale:
     """s = exp(bound·tanh(raw / bound)), in (exp(-bound), exp(bound)); exactly 1 at raw = 0.

@@ -127,8 +127,10 @@ def block(size: int, params: Tensor) -> int:
 
 def unsupported(x: Tensor, params: Tensor, scale_map: Scale) -> str | None:
     """Why the kernels can't take this, or None."""
+    # A subclass may compute anything.
     if type(scale_map) not in (SigmoidScale, ExpScale):
-        return f"the scale {type(scale_map).__name__} is unknown to the kernel"
+        name = getattr(scale_map, "__name__", type(scale_map).__name__)
+        return f"the scale {name} is unknown to the kernel"
     if params.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         return f"params are {params.dtype}"
     if params.device != x.device:
@@ -142,25 +144,7 @@ def unsupported(x: Tensor, params: Tensor, scale_map: Scale) -> str | None:
     return None
 
 
-def affine_coupling(
-    x: Tensor, params: Tensor, scale_map: Scale, *, inverse: bool
-) -> tuple[Tensor, Tensor]:
-    exponential = isinstance(scale_map, ExpScale)
-    first = scale_map.bound if exponential else scale_map.offset
-    floor = 0.0 if exponential else scale_map.floor
-    return torch.ops.flowkit.affine_coupling(x, params, inverse, exponential, first, floor)
-
-
-_SCALE = "bool inverse, bool exponential, float first, float floor"
-_library = torch.library.Library("flowkit", "FRAGMENT")
-_library.define(f"affine_coupling(Tensor x, Tensor params, {_SCALE}) -> (Tensor, Tensor)")
-_library.define(
-    "affine_coupling_backward(Tensor grad, Tensor grad_logdet, Tensor y, Tensor params, "
-    f"{_SCALE}) -> (Tensor, Tensor)"
-)
-
-
-def _launch(x: Tensor, params: Tensor, *scale: Any) -> tuple[Tensor, Tensor]:
+def couple(x: Tensor, params: Tensor, *scale: Any) -> tuple[Tensor, Tensor]:
     x, params = x.contiguous(), params.contiguous()
     sizes, grid, constants = _shapes(x, params, *scale)
     y, partial = torch.empty_like(x), x.new_empty(grid[1], grid[0])
@@ -169,7 +153,7 @@ def _launch(x: Tensor, params: Tensor, *scale: Any) -> tuple[Tensor, Tensor]:
     return y, partial.sum(1)
 
 
-def _launch_backward(
+def couple_backward(
     grad: Tensor, grad_logdet: Tensor, y: Tensor, params: Tensor, *scale: Any
 ) -> tuple[Tensor, Tensor]:
     grad, grad_logdet = grad.contiguous(), grad_logdet.contiguous()
@@ -187,7 +171,7 @@ def _shapes(
     x: Tensor, params: Tensor, inverse: bool, exponential: bool, first: float, floor: float
 ) -> tuple[tuple[int, int], tuple[int, int], dict[str, Any]]:
     """(elements kept and changed in each sample), the grid, the kernels' constants."""
-    changed = params.shape[1] // 2 * x.shape[2] * x.shape[3]
+    changed = params[0].numel() // 2
     kept = x[0].numel() - changed
     size = block(max(kept, changed), params)
     constants = {
@@ -199,47 +183,3 @@ def _shapes(
         "num_warps": WARPS,
     }
     return (kept, changed), (triton.cdiv(max(kept, changed), size), x.shape[0]), constants
-
-
-_library.impl("affine_coupling", _launch, "CompositeExplicitAutograd")
-_library.impl("affine_coupling_backward", _launch_backward, "CompositeExplicitAutograd")
-
-
-@torch.library.register_fake("flowkit::affine_coupling", lib=_library)
-def _(x: Tensor, params: Tensor, *scale: Any) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape), x.new_empty(x.shape[0])
-
-
-@torch.library.register_fake("flowkit::affine_coupling_backward", lib=_library)
-def _(
-    grad: Tensor, grad_logdet: Tensor, y: Tensor, params: Tensor, *scale: Any
-) -> tuple[Tensor, Tensor]:
-    return y.new_empty(y.shape), params.new_empty(params.shape)
-
-
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, params, *ctx.scale = inputs
-    inverse = ctx.scale[0]
-    ctx.save_for_backward(x if inverse else output[0], params)
-
-
-def _backward(ctx: Any, grad: Tensor, grad_logdet: Tensor) -> tuple[Tensor | None, ...]:
-    found = torch.ops.flowkit.affine_coupling_backward(
-        grad, grad_logdet, *ctx.saved_tensors, *ctx.scale
-    )
-    return *found, None, None, None, None
-
-
-def _no_second_backward(ctx: Any, *grads: Tensor) -> None:
-    raise NotImplementedError(
-        "affine_coupling: the kernel's gradient has no gradient of its own; "
-        "impl='reference' can be differentiated twice"
-    )
-
-
-torch.library.register_autograd(
-    "flowkit::affine_coupling", _backward, setup_context=_remember, lib=_library
-)
-torch.library.register_autograd(
-    "flowkit::affine_coupling_backward", _no_second_backward, lib=_library
-)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from flowkit.choice import Choice, choose
 from flowkit.contract import require_channels, wide
-from flowkit.ops.linear import reference
+from flowkit.ops.linear import reference, schema
 
 MEMORY_BOUND = 64
 """Up to this many channels the kernel waits for memory, above it for arithmetic, which is the
@@ -30,11 +30,11 @@ def linear_map(
             reference would have to compute in TF32.
 
     Autocast is off inside: rounding W to bf16 would break the inverse (the latent path of a flow
-    stays in full precision; only its nets may leave it). TF32 would as well, so the kernel makes
-    up for its rounding, and where `torch.set_float32_matmul_precision` allows it to cuBLAS, "auto"
+    stays in full precision; only its nets may leave it). TF32 would as well, so the kernel makes up
+    for its rounding, and where `torch.set_float32_matmul_precision` allows TF32 to PyTorch, "auto"
     takes the kernel for any number of channels.
     """
-    require_channels("linear_map", x, weight.shape[1] if weight.dim() == 2 else None)
+    require_channels("linear_map", x)
     channels = x.shape[1]
     if weight.shape != (channels, channels) or (bias is not None and bias.shape != (channels,)):
         came = tuple(weight.shape), None if bias is None else tuple(bias.shape)
@@ -45,15 +45,12 @@ def linear_map(
     x = wide(x)
     weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
     if linear_map_choice(x, weight, bias, impl=impl).name == "triton":
-        from flowkit.ops.linear import triton
-
-        # The kernel knows images; how the places are arranged is nothing to it.
-        return triton.conv1x1(x.reshape(*x.shape[:2], -1, 1), weight, bias).reshape(x.shape)
+        return schema.linear_map(x, weight, bias)
     if _tf32(x):
         raise ValueError(
-            "linear_map: expected float32 matrix products in full precision for the reference on "
-            "CUDA (torch.set_float32_matmul_precision('highest')), got TF32 allowed, which is too "
-            "coarse for an inverse"
+            "linear_map: expected float32 products in full precision for the reference on CUDA, "
+            "got TF32 allowed, which is too coarse for an inverse "
+            "(torch.set_float32_matmul_precision('highest') forbids it)"
         )
     device = x.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
@@ -73,9 +70,13 @@ def linear_map_choice(
         return triton.unsupported(x, weight, bias)
 
     def better() -> str | None:
-        if x.shape[1] <= MEMORY_BOUND or _tf32(x):
+        if _tf32(x):
             return None
-        return f"more than {MEMORY_BOUND} channels are left to cuBLAS"
+        if x.dim() == 2:
+            return "vectors are one matrix product, which is left to cuBLAS"
+        if x.shape[1] > MEMORY_BOUND:
+            return f"more than {MEMORY_BOUND} channels are left to cuBLAS"
+        return None
 
     return choose("linear_map", impl, x, obstacle, better)
 

@@ -1,14 +1,13 @@
-"""The 1x1 convolution as one matrix product for each block of pixels, in full float32 accuracy.
+"""The linear map as one matrix product for each block of places, in full float32 accuracy.
 
-Up to 64 channels every pixel is read once and written once. The gradient of the input is the same
+Up to 64 channels every place is read once and written once. The gradient of the input is the same
 kernel with the weight transposed; that of the weight is summed by a fixed number of programs, each
-over its own pixels, and then over the programs, so results repeat bit for bit.
+over its own places, and then over the programs, so results repeat bit for bit.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import triton
@@ -16,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from flowkit.choice import interpreted
+from flowkit.contract import positions
 
 WEIGHT_PROGRAMS = 512  # about four for each multiprocessor of a large GPU
 
@@ -27,20 +27,20 @@ def _multiply(
     bias,
     y,
     channels,
-    pixels,
+    places,
     BIAS: tl.constexpr,
     PRECISION: tl.constexpr,
     CHANNELS: tl.constexpr,
     ROWS: tl.constexpr,
     DEPTH: tl.constexpr,
-    PIXELS: tl.constexpr,
+    PLACES: tl.constexpr,
 ):
     sample = tl.program_id(2).to(tl.int64)
-    x += sample * channels * pixels
-    y += sample * channels * pixels
+    x += sample * channels * places
+    y += sample * channels * places
     rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    columns = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
-    total = tl.zeros((ROWS, PIXELS), dtype=x.dtype.element_ty)
+    columns = tl.program_id(0) * PLACES + tl.arange(0, PLACES)
+    total = tl.zeros((ROWS, PLACES), dtype=x.dtype.element_ty)
     for start in range(0, CHANNELS, DEPTH):
         depth = start + tl.arange(0, DEPTH)
         factors = tl.load(
@@ -49,8 +49,8 @@ def _multiply(
             other=0.0,
         )
         values = tl.load(
-            x + depth[:, None] * pixels + columns[None, :],
-            mask=(depth[:, None] < channels) & (columns[None, :] < pixels),
+            x + depth[:, None] * places + columns[None, :],
+            mask=(depth[:, None] < channels) & (columns[None, :] < places),
             other=0.0,
         )
         total = tl.dot(
@@ -59,9 +59,9 @@ def _multiply(
     if BIAS:
         total += tl.load(bias + rows, mask=rows < channels, other=0.0)[:, None]
     tl.store(
-        y + rows[:, None] * pixels + columns[None, :],
+        y + rows[:, None] * places + columns[None, :],
         total,
-        mask=(rows[:, None] < channels) & (columns[None, :] < pixels),
+        mask=(rows[:, None] < channels) & (columns[None, :] < places),
     )
 
 
@@ -73,27 +73,27 @@ def _weight_gradient(
     bias_partial,
     samples,
     channels,
-    pixels,
+    places,
     PRECISION: tl.constexpr,
     ROWS: tl.constexpr,
-    PIXELS: tl.constexpr,
+    PLACES: tl.constexpr,
 ):
     rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     columns = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
     total = tl.zeros((ROWS, ROWS), dtype=x.dtype.element_ty)
     total_bias = tl.zeros((ROWS,), dtype=x.dtype.element_ty)
-    blocks = tl.cdiv(pixels, PIXELS)
+    blocks = tl.cdiv(places, PLACES)
     for index in range(tl.program_id(0), samples * blocks, tl.num_programs(0)):
-        start = (index // blocks).to(tl.int64) * channels * pixels
-        place = (index % blocks) * PIXELS + tl.arange(0, PIXELS)
+        start = (index // blocks).to(tl.int64) * channels * places
+        place = (index % blocks) * PLACES + tl.arange(0, PLACES)
         outer = tl.load(
-            grad + start + rows[:, None] * pixels + place[None, :],
-            mask=(rows[:, None] < channels) & (place[None, :] < pixels),
+            grad + start + rows[:, None] * places + place[None, :],
+            mask=(rows[:, None] < channels) & (place[None, :] < places),
             other=0.0,
         )
         inner = tl.load(
-            x + start + columns[:, None] * pixels + place[None, :],
-            mask=(columns[:, None] < channels) & (place[None, :] < pixels),
+            x + start + columns[:, None] * places + place[None, :],
+            mask=(columns[:, None] < channels) & (place[None, :] < places),
             other=0.0,
         )
         total = tl.dot(
@@ -120,18 +120,18 @@ class Tiles:
 
     rows: int
     depth: int
-    pixels: int
-    weight_pixels: int
+    places: int
+    weight_places: int
     warps: int
 
 
 def tiles(channels: int) -> Tiles:
     """Chosen so that ahead-of-time compilation for sm_80 and sm_90 spills no registers."""
     if channels <= 16:
-        return Tiles(rows=16, depth=16, pixels=256, weight_pixels=64, warps=4)
+        return Tiles(rows=16, depth=16, places=256, weight_places=64, warps=4)
     if channels <= 32:
-        return Tiles(rows=32, depth=16, pixels=128, weight_pixels=64, warps=4)
-    return Tiles(rows=64, depth=16, pixels=128, weight_pixels=32, warps=4)
+        return Tiles(rows=32, depth=16, places=128, weight_places=64, warps=4)
+    return Tiles(rows=64, depth=16, places=128, weight_places=32, warps=4)
 
 
 def precision(x: Tensor) -> str:
@@ -157,20 +157,11 @@ def unsupported(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
     return None
 
 
-def conv1x1(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.flowkit.conv1x1(x, weight, bias)
-
-
-_library = torch.library.Library("flowkit", "FRAGMENT")
-_library.define("conv1x1(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
-_library.define("conv1x1_weight_gradient(Tensor grad, Tensor x) -> (Tensor, Tensor)")
-
-
-def _launch(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     x, weight = x.contiguous(), weight.contiguous()
-    samples, channels, height, width = x.shape
+    samples, channels, places = len(x), x.shape[1], positions(x)
     size, y = tiles(channels), torch.empty_like(x)
-    grid = triton.cdiv(height * width, size.pixels), triton.cdiv(channels, size.rows), samples
+    grid = triton.cdiv(places, size.places), triton.cdiv(channels, size.rows), samples
     with torch.cuda.device_of(x):
         _multiply[grid](
             x,
@@ -178,24 +169,24 @@ def _launch(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             weight if bias is None else bias.contiguous(),
             y,
             channels,
-            height * width,
+            places,
             BIAS=bias is not None,
             PRECISION=precision(x),
             CHANNELS=channels,
             ROWS=size.rows,
             DEPTH=size.depth,
-            PIXELS=size.pixels,
+            PLACES=size.places,
             num_warps=size.warps,
         )
     return y
 
 
-def _launch_weight_gradient(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def weight_gradient(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     grad, x = grad.contiguous(), x.contiguous()
-    samples, channels, height, width = x.shape
+    samples, channels, places = len(x), x.shape[1], positions(x)
     size = tiles(channels)
     across = triton.cdiv(channels, size.rows)
-    blocks = samples * triton.cdiv(height * width, size.weight_pixels)
+    blocks = samples * triton.cdiv(places, size.weight_places)
     programs = min(blocks, max(1, WEIGHT_PROGRAMS // across**2))
     weight_partial = x.new_empty(programs, channels, channels)
     bias_partial = x.new_empty(programs, channels)
@@ -207,63 +198,10 @@ def _launch_weight_gradient(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
             bias_partial,
             samples,
             channels,
-            height * width,
+            places,
             PRECISION=precision(x),
             ROWS=size.rows,
-            PIXELS=size.weight_pixels,
+            PLACES=size.weight_places,
             num_warps=size.warps,
         )
     return weight_partial.sum(0), bias_partial.sum(0)
-
-
-_library.impl("conv1x1", _launch, "CompositeExplicitAutograd")
-_library.impl("conv1x1_weight_gradient", _launch_weight_gradient, "CompositeExplicitAutograd")
-
-
-@torch.library.register_fake("flowkit::conv1x1", lib=_library)
-def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return x.new_empty(x.shape)
-
-
-@torch.library.register_fake("flowkit::conv1x1_weight_gradient", lib=_library)
-def _(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    channels = x.shape[1]
-    return x.new_empty(channels, channels), x.new_empty(channels)
-
-
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, bias = inputs
-    ctx.save_for_backward(x, weight)
-    ctx.bias = bias is not None
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight = ctx.saved_tensors
-    grad_x = grad_weight = grad_bias = None
-    if ctx.needs_input_grad[0]:
-        grad_x = torch.ops.flowkit.conv1x1(grad, weight.t(), None)
-    if any(ctx.needs_input_grad[1:]):
-        grad_weight, grad_bias = torch.ops.flowkit.conv1x1_weight_gradient(grad, x)
-    return grad_x, grad_weight, grad_bias if ctx.bias else None
-
-
-def _remember_both(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _weight_gradient_backward(ctx: Any, by_weight: Tensor, by_bias: Tensor) -> tuple[Tensor, ...]:
-    # The weight's gradient is Σ grad·xᵀ over the pixels, the bias's Σ grad.
-    grad, x = ctx.saved_tensors
-    by_grad = torch.ops.flowkit.conv1x1(x, by_weight, by_bias)
-    return by_grad, torch.ops.flowkit.conv1x1(grad, by_weight.t(), None)
-
-
-torch.library.register_autograd(
-    "flowkit::conv1x1", _backward, setup_context=_remember, lib=_library
-)
-torch.library.register_autograd(
-    "flowkit::conv1x1_weight_gradient",
-    _weight_gradient_backward,
-    setup_context=_remember_both,
-    lib=_library,
-)
