@@ -101,10 +101,3 @@ class GivenInjector(Parameterized, HoldsCondition):
         numbers = repeated(self.injector, self.numbers, x)
         assert isinstance(numbers, Tensor)
         return require_params(self, everywhere(numbers, x), self.channels, self.how, x)
-
-    @classmethod
-    def examples(cls) -> list[Example]:
-        def build() -> GivenInjector:
-            return cls(Injector(2, partial(MLP, hidden=4), cond_channels=3), Tensor([[1, 2, 3]]))
-
-        return [Example(build, (2,))]

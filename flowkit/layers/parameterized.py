@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor
 
 from flowkit.contract import Bijection, Cond, require_channels
 from flowkit.elementwise.mapping import Elementwise, apply
 
 
-class Parameterized(Bijection):
+class Parameterized(Bijection, ABC):
     """y = how(x; params(x, cond)) on the last channels: a family says what `params` may see.
 
     A subclass sets `how` and `channels`, and defines `params` such that it is the same for x and y.
@@ -17,9 +19,9 @@ class Parameterized(Bijection):
     channels: int
     how: Elementwise
 
+    @abstractmethod
     def params(self, x: Tensor, cond: Cond) -> Tensor:
         """(B, count·n, *S) for the last n channels of x (B, C, *S), which may be either side's."""
-        raise NotImplementedError(f"{type(self).__name__} has no params")
 
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_channels(self, x, self.channels)

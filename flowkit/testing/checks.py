@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from flowkit.bijection import Bijection, Cond, Example, logdet_dtype
+from flowkit.contract import Bijection, Cond, Example, wide_dtype
 from flowkit.reversible import KEEP, Reversible
 from flowkit.testing.discover import examples_of
 from flowkit.testing.draws import Check, over_draws
@@ -83,7 +83,7 @@ def check_shapes(example: Example, draw: Draw) -> None:
             subject.who, "elements per sample", subject.y[0].numel(), subject.x[0].numel()
         )
         x_shape, y_shape = tuple(subject.x.shape[1:]), tuple(subject.y.shape[1:])
-        shapes = subject.layer.forward_shape(x_shape), subject.layer.inverse_shape(y_shape)
+        shapes = subject.layer.shape(x_shape), subject.layer.shape(y_shape, inverse=True)
         _assert_equal(subject.who, "forward_shape, inverse_shape", shapes, (y_shape, x_shape))
 
 
@@ -301,8 +301,6 @@ def check_compiles(example: Example) -> None:
     or what `prepare` made of it."""
     subject = _subject(example, Draw())
     conds = [subject.cond]
-    if example.cond_shape is not None:
-        conds.append(subject.layer.prepare(subject.cond))
     for side in subject.sides:
         for cond in conds:
             expected = side.map(side.value, cond)
@@ -347,11 +345,11 @@ def check_copies(example: Example) -> None:
 def check_prepare(example: Example, draw: Draw) -> None:
     """What `prepare(cond)` gives stands for `cond`, both ways and more than once."""
     subject = _subject(example, draw)
-    prepared = subject.layer.prepare(subject.cond)
+    given = subject.layer.given(subject.cond)
     for side in subject.sides:
         for value in (side.value, side.value.flip(0)):
             expected = side.map(value, subject.cond)
-            got = side.map(value, prepared)
+            got = getattr(given, side.name)(value)
             _assert_results_close(f"{side.who}, with prepare(cond),", got, expected, FLOAT64)
 
 
@@ -389,9 +387,9 @@ def check_fold(example: Example, draw: Draw) -> None:
     expected = [side.map(side.value, subject.cond) for side in subject.sides]
     before = _state(subject.layer)
     folded = subject.layer.fold()
-    for cond in (subject.cond, folded.prepare(subject.cond)):
+    for other, cond in ((folded, subject.cond), (folded.given(subject.cond), None)):
         for side, results in zip(subject.sides, expected, strict=True):
-            got = getattr(folded, side.name)(side.value, cond)
+            got = getattr(other, side.name)(side.value, cond)
             _assert_results_close(f"{side.who}, folded,", got, results, FLOAT64)
     _assert_same_state(f"{subject.who}.fold", subject.layer, before)
     learning = [name for name, p in folded.named_parameters() if p.requires_grad]
@@ -474,7 +472,7 @@ def _subject(
     who = type(layer).__name__ + (f" ({example.name})" if example.name else "")
     # The shape on the noise side, asked of a layer of its own, so that nothing this call may do to
     # its layer or input is missed later.
-    wide = logdet_dtype(x)
+    wide = wide_dtype(x)
     probe = randomized(example, draw.seed, wide)
     if {*map(id, layer.parameters())} & {*map(id, probe.parameters())}:
         raise AssertionError(

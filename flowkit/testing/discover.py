@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
-from flowkit.bijection import Bijection, Example
+from flowkit.contract import Bijection, Example, HoldsCondition
 from flowkit.plugins import found
 
 
@@ -68,6 +68,8 @@ def _is_layer_of(value: object, module: ModuleType) -> bool:
         and value.__module__ == module.__name__
         and not value.__name__.startswith("_")
         and not inspect.isabstract(value)
+        # What `given` makes is checked with the layer that makes it.
+        and not issubclass(value, HoldsCondition)
         # A base class that leaves both directions to its subclasses is no layer yet.
         and (value.forward, value.inverse) != (Bijection.forward, Bijection.inverse)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flowkit.bijection import Example
+from flowkit.contract import Example
 from flowkit.testing.randomize import Draw
 
 Check = Callable[[Example], None]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flowkit.bijection import Bijection, Example
+from flowkit.contract import Bijection, Example
 from flowkit.testing.checks import all_checks
 from flowkit.testing.discover import all_layers, examples_of
 from flowkit.testing.draws import Check

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowkit.bijection import Bijection, Cond, Example
+from flowkit.contract import Bijection, Cond, Example
 
 
 @dataclass(frozen=True)
