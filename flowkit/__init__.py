@@ -1,104 +1,28 @@
-"""flowkit: invertible layers with exact log-determinants, and conditional flows made of them."""
+"""flowkit: invertible layers with exact log-determinants, and conditional flows made of them.
 
-from flowkit.combine import At, Chain, Inverse, OnChannels, split
-from flowkit.contract import (
-    Bijection,
-    Cond,
-    Example,
-    Given,
-    along_channels,
-    positions,
-    require_channels,
-    same_logdet,
-    sum_logdet,
-    wide,
-    zero_logdet,
-)
-from flowkit.density import (
-    Flow,
-    GivenFlow,
-    StandardNormal,
-    broadcast,
-    diagonal_normal,
-    initialize,
-)
-from flowkit.elementwise import Additive, Affine, Elementwise, RationalQuadraticSpline, apply, solve
-from flowkit.layers import (
-    PLU,
-    ActNorm,
-    Autoregressive,
-    Coupling,
-    Flip,
-    FoldedLinear,
-    Full,
-    Injector,
-    InvertibleLinear,
-    Orthogonal,
-    Parameterized,
-    Permute,
-    Pointwise,
-    Squeeze,
-)
-from flowkit.nets import MADE, MLP, ChannelNorm, Conditioner, ConvNet, ZeroConv
-from flowkit.nets.conditioner import ask
-from flowkit.ops import ExpScale, SigmoidScale, SoftplusScale
-from flowkit.reversible import Drifted, Reversible
+The names are those of `flowkit.public`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowkit.public import *  # noqa: F403
 
 __version__ = "0.2.0"
 
-__all__ = [
-    "MADE",
-    "MLP",
-    "PLU",
-    "ActNorm",
-    "Additive",
-    "Affine",
-    "At",
-    "Autoregressive",
-    "Bijection",
-    "Chain",
-    "ChannelNorm",
-    "Cond",
-    "Conditioner",
-    "ConvNet",
-    "Coupling",
-    "Drifted",
-    "Elementwise",
-    "Example",
-    "ExpScale",
-    "Flip",
-    "Flow",
-    "FoldedLinear",
-    "Full",
-    "Given",
-    "GivenFlow",
-    "Injector",
-    "Inverse",
-    "InvertibleLinear",
-    "OnChannels",
-    "Orthogonal",
-    "Parameterized",
-    "Permute",
-    "Pointwise",
-    "RationalQuadraticSpline",
-    "Reversible",
-    "SigmoidScale",
-    "SoftplusScale",
-    "Squeeze",
-    "StandardNormal",
-    "ZeroConv",
-    "along_channels",
-    "apply",
-    "ask",
-    "broadcast",
-    "diagonal_normal",
-    "initialize",
-    "positions",
-    "require_channels",
-    "same_logdet",
-    "solve",
-    "split",
-    "sum_logdet",
-    "wide",
-    "zero_logdet",
-]
+
+def __getattr__(name: str) -> Any:
+    """PEP 562: PyTorch, which takes seconds, is imported for the first name that needs it, so that
+    the command line's help and completion come at once."""
+    if name == "__all__" or not name.startswith("__"):
+        public = import_module("flowkit.public")
+        if name == "__all__" or name in public.__all__:
+            return getattr(public, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *import_module("flowkit.public").__all__})

@@ -133,6 +133,8 @@ _OBSTRUCTED: dict[int, str | None] = {}
 
 
 def _probe(device: int) -> str | None:
+    if not torch.cuda.is_available():  # a fake tensor's device
+        return "there is no GPU here"
     major, minor = torch.cuda.get_device_capability(device)
     if major < 7:
         return f"the GPU's compute capability {major}.{minor} is below 7.0"

@@ -1,18 +1,47 @@
-"""Installed plug-ins: packages that offer layers and commands under an entry point."""
+"""Installed plug-ins: packages that offer layers, a command or both under an entry point."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 GROUP = "flowkit.plugins"
 
 
-def found() -> dict[str, EntryPoint]:
-    """Plug-ins by name, not yet imported; `.load()` imports one.
+@dataclass(frozen=True)
+class Plugin:
+    """What the module behind an entry point offers; all but the summary may be left out.
 
-    A plug-in is a module with
-        summary: str                        one line for `flowkit`
-        main(argv: list[str]) -> int        runs `flowkit NAME argv...`, returns the exit code
-        packages: tuple[str, ...]           import names whose layers `flowkit.testing` checks
+    Args:
+        summary: one line for `flowkit`.
+        packages: import names whose layers `flowkit.testing` checks.
+        main: runs `flowkit NAME argv...` and returns the exit code.
     """
+
+    summary: str
+    packages: tuple[str, ...] = ()
+    main: Callable[[list[str]], int | None] | None = None
+
+
+def found() -> dict[str, EntryPoint]:
+    """Plug-ins by name, not yet imported."""
     return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name)}
+
+
+def load(entry: EntryPoint) -> Plugin:
+    """Import a plug-in.
+
+    Raises:
+        TypeError: what it offers isn't what `Plugin` says.
+    """
+    module = entry.load()
+    summary, packages = getattr(module, "summary", None), getattr(module, "packages", ())
+    if not isinstance(summary, str):
+        raise TypeError("expected `summary`, one line of text")
+    if isinstance(packages, str) or not all(isinstance(name, str) for name in packages):
+        raise TypeError(f"expected `packages` as a tuple of import names, got {packages!r}")
+    plugin = Plugin(summary, tuple(packages), getattr(module, "main", None))
+    if plugin.main is not None and not callable(plugin.main):
+        raise TypeError(f"expected `main` as a function of argv, got {plugin.main!r}")
+    return plugin

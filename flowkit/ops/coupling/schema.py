@@ -24,8 +24,8 @@ _library.define(
 def affine_coupling(
     x: Tensor, params: Tensor, inverse: bool, exponential: bool, first: float, floor: float
 ) -> tuple[Tensor, Tensor]:
-    """`flowkit.ops.affine_coupling` or its inverse with one of the two scales that the kernel knows:
-    an `ExpScale` of bound `first`, or a `SigmoidScale` of offset `first` and this floor."""
+    """`flowkit.ops.affine_coupling`, or its inverse, by the kernel. It knows two scales: `ExpScale`
+    of bound `first`, and `SigmoidScale` of offset `first` and this floor."""
     return torch.ops.flowkit.affine_coupling(x, params, inverse, exponential, first, floor)
 
 

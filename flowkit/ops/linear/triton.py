@@ -152,7 +152,7 @@ def unsupported(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
         return f"x {tuple(x.shape)} is empty"
     if x.shape[0] > 65535:
         return f"{x.shape[0]} samples are more than a grid's 65535"
-    if x[0].numel() >= 2**31:
+    if x.shape[1:].numel() >= 2**31:
         return "a sample has 2³¹ elements or more"
     return None
 
