@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowkit.contract import Cond
 
@@ -47,6 +47,17 @@ def require_cond(who: object, cond: Cond, channels: int, like: Tensor | None = N
     return cond
 
 
+def require_places(who: str, shape: tuple[int, ...], x: Tensor) -> None:
+    """Raise unless a condition of this shape, (B, D) or (B, D, *S), has the places of x.
+
+    Raises:
+        ValueError: it hasn't.
+    """
+    if len(shape) > 2 and shape[2:] != x.shape[2:]:
+        expected = (len(x), shape[1], *x.shape[2:])
+        raise ValueError(f"{who}: expected a condition of shape {expected}, got {shape}")
+
+
 def batch_of(who: str, cond: Cond) -> int:
     """The number of samples B that a condition is for.
 
@@ -82,29 +93,36 @@ def beside(x: Tensor, cond: Tensor | None) -> Tensor:
 
 
 class Unchanged:
-    """The values that some tensors had, to tell whether work done with them still holds.
+    """The parameters and buffers that `module` had, to tell whether work done with them still
+    holds.
 
     Values are compared, because versions don't tell: fused optimisers and `.data` change a
     parameter and leave its version. Inside `torch.compile` and torch.func, which can't look at
     values, nothing is checked.
     """
 
-    def __init__(self, who: str, tensors: list[Tensor]) -> None:
-        self.who = who
-        self.tensors = tensors
-        self.values = [tensor.detach().clone() for tensor in tensors]
+    def __init__(self, module: nn.Module) -> None:
+        self.values = [tensor.clone() for tensor in _state(module)]
 
-    def require(self) -> None:
-        """Raise if one of the tensors has changed.
+    def require(self, who: str, module: nn.Module) -> None:
+        """Raise if `module`, which stands where that one stood, has other ones now.
 
         Raises:
-            ValueError: one has.
+            ValueError: it has.
         """
         if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
             return
-        for tensor, value in zip(self.tensors, self.values, strict=True):
-            if not tensor.detach().equal(value):
-                raise ValueError(
-                    f"{self.who}: expected the parameters that given(cond) worked with, got "
-                    "changed ones; call given(cond) again after an optimiser step"
-                )
+        now = _state(module)
+        if len(now) != len(self.values) or not all(map(_same, now, self.values)):
+            raise ValueError(
+                f"{who}: expected the parameters that given(cond) worked with, got changed ones; "
+                "call given(cond) again after an optimiser step"
+            )
+
+
+def _state(module: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.device == b.device and a.equal(b)

@@ -84,7 +84,7 @@ class Given(Bijection, HoldsCondition):
     def __init__(self, bijection: Bijection, cond: Cond) -> None:
         super().__init__()
         self.bijection = bijection
-        self.cond = cond
+        self.cond = _copied(cond)
 
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         refuse_second_condition(self.bijection, cond)
@@ -139,7 +139,30 @@ Module = TypeVar("Module", bound=nn.Module)
 
 def frozen(module: Module) -> Module:
     """A copy for inference: in evaluation mode, and nothing in it needs a gradient."""
-    return copy.deepcopy(module).eval().requires_grad_(False)
+    # deepcopy refuses what was computed from parameters and is kept, such as a normed weight.
+    computed = {
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(module, computed).eval().requires_grad_(False)
+
+
+def exactly(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether `module` is a `kind` as that class has it: no subclass (which parametrisations make
+    as well), no hook, no method replaced. Only then may another map stand in for it."""
+    hooks = (
+        module._forward_pre_hooks,
+        module._forward_hooks,
+        module._backward_pre_hooks,
+        module._backward_hooks,
+    )
+    return (
+        type(module) is kind
+        and not any(hooks)
+        and not any(callable(getattr(kind, name, None)) for name in vars(module))
+    )
 
 
 def wide_dtype(x: Tensor) -> torch.dtype:
@@ -187,19 +210,49 @@ def require_channels(
         TypeError: `x` isn't a floating-point tensor.
         ValueError: its shape is another.
     """
-    name = who if isinstance(who, str) else type(who).__name__
     if not isinstance(x, Tensor):
         raise TypeError(
-            f"{name}: expected a tensor (B, C, *S), got {type(x).__name__} "
+            f"{_name(who)}: expected a tensor (B, C, *S), got {type(x).__name__} "
             "(torch.as_tensor makes one)"
         )
     if not x.is_floating_point():
-        raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype} (x.float()?)")
-    fits = x.dim() >= 2 and (axes is None or x.dim() == 2 + axes)
-    if not fits or (channels is not None and x.shape[1] != channels):
-        places = {None: ", *S", 0: "", 1: ", T", 2: ", H, W"}.get(axes, f" and {axes} more axes")
-        expected = f"(B, {'C' if channels is None else channels}{places})"
-        raise ValueError(f"{name}: expected input of shape {expected}, got {tuple(x.shape)}")
+        raise TypeError(
+            f"{_name(who)}: expected a floating-point tensor, got {x.dtype} (x.float()?)"
+        )
+    if x.dim() < 2 or not _fits(x.shape[1:], channels, axes):
+        raise ValueError(
+            f"{_name(who)}: expected input of shape (B, {_expected(channels, axes)}), "
+            f"got {tuple(x.shape)}"
+        )
+
+
+def require_shape(
+    who: object, shape: Shape, channels: int | None = None, axes: int | None = None
+) -> Shape:
+    """Return `shape` if it is one (C, *S) of a sample that `require_channels` lets through.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    if not shape or not _fits(shape, channels, axes):
+        raise ValueError(
+            f"{_name(who)}: expected samples of shape ({_expected(channels, axes)}), "
+            f"got {tuple(shape)}"
+        )
+    return shape
+
+
+def _fits(shape: Shape, channels: int | None, axes: int | None) -> bool:
+    return channels in (None, shape[0]) and axes in (None, len(shape) - 1)
+
+
+def _expected(channels: int | None, axes: int | None) -> str:
+    places = {None: ", *S", 0: "", 1: ", T", 2: ", H, W"}.get(axes, f" and {axes} more axes")
+    return f"{'C' if channels is None else channels}{places}"
+
+
+def _name(who: object) -> str:
+    return who if isinstance(who, str) else type(who).__name__
 
 
 def require_at_least(who: object, name: str, value: int, least: int) -> None:
@@ -223,6 +276,13 @@ def refuse_second_condition(who: object, cond: Cond) -> None:
         raise ValueError(
             f"{type(who).__name__}: expected no condition after given(cond), got another one"
         )
+
+
+def _copied(cond: Any) -> Any:
+    """`cond` as it is now, whatever is written into its tensors later."""
+    if isinstance(cond, Mapping):
+        return {key: _copied(entry) for key, entry in cond.items()}
+    return cond.clone() if isinstance(cond, Tensor) else cond
 
 
 def repeated(who: object, cond: Cond, x: Tensor) -> Cond:

@@ -7,8 +7,8 @@ from functools import partial
 
 from torch import Tensor
 
-from flowkit.combine.parts import require_bijection
-from flowkit.contract import Bijection, Cond, Example, Shape
+from flowkit.combine.parts import require_bijection, run
+from flowkit.contract import Bijection, Cond, Example, Shape, exactly
 from flowkit.layers import Injector
 from flowkit.nets import ConvNet
 
@@ -41,19 +41,21 @@ class At(Bijection):
         return self.bijection.conditional
 
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
-        return self.bijection(x, self.entry(cond))
+        return run(self.bijection, x, self.entry(cond))
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
-        return self.bijection.inverse(y, self.entry(cond))
+        return run(self.bijection, y, self.entry(cond), inverse=True)
 
     def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
         return self.bijection.shape(shape, inverse=inverse)
 
     def given(self, cond: Cond) -> Bijection:
+        if not exactly(self, At):
+            return super().given(cond)
         return self.bijection.given(self.entry(cond))
 
-    def fold(self) -> At:
-        return At(self.key, self.bijection.fold())
+    def fold(self) -> Bijection:
+        return At(self.key, self.bijection.fold()) if exactly(self, At) else super().fold()
 
     def entry(self, cond: Cond) -> Cond:
         """cond[key], which the inner bijection gets."""

@@ -7,8 +7,17 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from flowkit.combine.parts import require_bijection
-from flowkit.contract import Bijection, Cond, Example, Shape, wide, zero_logdet
+from flowkit.combine.parts import require_bijection, run, say_where, say_who
+from flowkit.contract import (
+    Bijection,
+    Cond,
+    Example,
+    Shape,
+    exactly,
+    require_channels,
+    wide,
+    zero_logdet,
+)
 from flowkit.layers import ActNorm, Coupling, FoldedLinear, InvertibleLinear, Squeeze
 from flowkit.nets import ConvNet
 
@@ -19,7 +28,8 @@ class Chain(Bijection):
     Args:
         layers: f₁ … fₙ in the order of data -> noise; they share one condition.
 
-    A layer's error says its place: `Chain, layer 3 (Coupling): expected …`.
+    An error says where it came about: `layer 2.0, ActNorm: …` is layer 0 of the chain that is
+    layer 2 of this one.
 
     >>> import torch
     >>> chain = Chain(Squeeze(), InvertibleLinear(4))
@@ -43,58 +53,59 @@ class Chain(Bijection):
         return self._through(y, cond, inverse=True)
 
     def _through(self, x: Tensor, cond: Cond, *, inverse: bool) -> tuple[Tensor, Tensor]:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"Chain: expected a tensor (B, C, *S), got {type(x).__name__}")
-        if x.is_floating_point():
-            x = wide(x)
+        require_channels(self, x)
+        x, shape = wide(x), x.shape
         total = zero_logdet(x)
         for place, layer in self._in_order(inverse):
             try:
-                x, logdet = layer.inverse(x, cond) if inverse else layer(x, cond)
-            except (TypeError, ValueError) as error:
-                raise self._located(place, error) from error
-            total = total + logdet
+                y, logdet = run(layer, x, cond, inverse=inverse)
+            except Exception as error:
+                say_where(error, place, x.shape, shape)
+                raise
+            x, total = y, total + logdet
         return x, total
 
     def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
+        whole = shape
         for place, layer in self._in_order(inverse):
             try:
                 shape = layer.shape(shape, inverse=inverse)
-            except ValueError as error:
-                raise self._located(place, error) from error
+            except Exception as error:
+                say_who(error, layer)
+                say_where(error, place, shape, whole)
+                raise
         return shape
 
-    def given(self, cond: Cond) -> Chain:
+    def given(self, cond: Cond) -> Bijection:
+        if not exactly(self, Chain):
+            return super().given(cond)
         layers = []
         for place, layer in enumerate(self):
             try:
                 layers.append(layer.given(cond))
-            except (TypeError, ValueError) as error:
-                raise self._located(place, error) from error
+            except Exception as error:
+                say_who(error, layer)
+                say_where(error, place, (), ())
+                raise
         return Chain(*layers)
 
-    def fold(self) -> Chain:
+    def fold(self) -> Bijection:
         """Every layer folded, and each ActNorm before an InvertibleLinear merged into it."""
+        if not exactly(self, Chain):
+            return super().fold()
         folded: list[Bijection] = []
         layers = list(self)
-        for index, layer in enumerate(layers):
-            after = layers[index + 1] if index + 1 < len(layers) else None
-            before = layers[index - 1] if index else None
-            if _merges(before, layer):
-                assert isinstance(before, ActNorm)
-                assert isinstance(layer, InvertibleLinear)
-                folded.append(_merged(before, layer))
-            elif not _merges(layer, after):
+        while layers:
+            layer = layers.pop(0)
+            if exactly(layer, ActNorm) and layers and exactly(layers[0], InvertibleLinear):
+                folded.append(_merged(layer, layers.pop(0)))
+            else:
                 folded.append(layer.fold())
         return Chain(*folded)
 
     def _in_order(self, inverse: bool) -> Iterable[tuple[int, Bijection]]:
         layers = list(enumerate(self))
         return reversed(layers) if inverse else layers
-
-    def _located(self, place: int, error: Exception) -> Exception:
-        message = f"Chain, layer {place} ({type(self[place]).__name__}): {error}"
-        return TypeError(message) if isinstance(error, TypeError) else ValueError(message)
 
     def __iter__(self) -> Iterator[Bijection]:
         return iter(self.layers)  # pyright: ignore[reportReturnType]
@@ -120,18 +131,10 @@ class Chain(Bijection):
         ]
 
 
-def _merges(first: Bijection | None, second: Bijection | None) -> bool:
-    """Whether these two are exactly an ActNorm and an InvertibleLinear, which nobody listens to."""
-    exact = type(first) is ActNorm and type(second) is InvertibleLinear
-    return exact and not any(
-        hooks
-        for layer in (first, second)
-        for hooks in (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks)
-    )
-
-
-def _merged(actnorm: ActNorm, linear: InvertibleLinear) -> FoldedLinear:
-    """W·(x + b)·s as (W·s)·x + W·s·b, worked out in float64."""
+def _merged(actnorm: Bijection, linear: Bijection) -> FoldedLinear:
+    """An ActNorm and an InvertibleLinear as one: W·(x + b)·s as (W·s)·x + W·s·b, worked out in float64."""
+    assert isinstance(actnorm, ActNorm)
+    assert isinstance(linear, InvertibleLinear)
     matrix = linear.weight.matrix()
     weight = matrix.double() * actnorm.log_scale.double().exp()
     bias = weight @ actnorm.bias.double()

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from flowkit.combine.chain import Chain
 from flowkit.combine.inverse import Inverse
-from flowkit.combine.parts import require_bijection
+from flowkit.combine.parts import require_bijection, run
 from flowkit.contract import (
     Bijection,
     Cond,
     Example,
     Shape,
+    exactly,
     require_at_least,
     require_channels,
     wide,
@@ -46,12 +47,12 @@ class OnChannels(Bijection):
 
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         first, rest = self._parts(x)
-        changed, logdet = self.bijection(first, cond)
+        changed, logdet = run(self.bijection, first, cond)
         return self._joined(first, changed, rest), logdet
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         first, rest = self._parts(y)
-        changed, logdet = self.bijection.inverse(first, cond)
+        changed, logdet = run(self.bijection, first, cond, inverse=True)
         return self._joined(first, changed, rest), logdet
 
     def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
@@ -63,10 +64,14 @@ class OnChannels(Bijection):
             raise ValueError(self._keeps(first, changed))
         return shape
 
-    def given(self, cond: Cond) -> OnChannels:
+    def given(self, cond: Cond) -> Bijection:
+        if not exactly(self, OnChannels):
+            return super().given(cond)
         return OnChannels(self.channels, self.bijection.given(cond))
 
-    def fold(self) -> OnChannels:
+    def fold(self) -> Bijection:
+        if not exactly(self, OnChannels):
+            return super().fold()
         return OnChannels(self.channels, self.bijection.fold())
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,8 @@ from functools import partial
 
 from torch import Tensor
 
-from flowkit.combine.parts import require_bijection
-from flowkit.contract import Bijection, Cond, Example, Shape
+from flowkit.combine.parts import require_bijection, run
+from flowkit.contract import Bijection, Cond, Example, Shape, exactly
 from flowkit.layers import Autoregressive, Injector
 from flowkit.nets import MADE, ConvNet
 
@@ -24,19 +24,21 @@ class Inverse(Bijection):
         return self.bijection.conditional
 
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
-        return self.bijection.inverse(x, cond)
+        return run(self.bijection, x, cond, inverse=True)
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
-        return self.bijection(y, cond)
+        return run(self.bijection, y, cond)
 
     def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
         return self.bijection.shape(shape, inverse=not inverse)
 
-    def given(self, cond: Cond) -> Inverse:
+    def given(self, cond: Cond) -> Bijection:
+        if not exactly(self, Inverse):
+            return super().given(cond)
         return Inverse(self.bijection.given(cond))
 
-    def fold(self) -> Inverse:
-        return Inverse(self.bijection.fold())
+    def fold(self) -> Bijection:
+        return Inverse(self.bijection.fold()) if exactly(self, Inverse) else super().fold()
 
     @classmethod
     def examples(cls) -> list[Example]:

@@ -4,8 +4,9 @@ from flowkit.layers.actnorm import ActNorm
 from flowkit.layers.autoregressive import Autoregressive
 from flowkit.layers.coupling import Coupling
 from flowkit.layers.flip import Flip
+from flowkit.layers.folded import FoldedLinear
 from flowkit.layers.injector import GivenInjector, Injector
-from flowkit.layers.linear import FoldedLinear, InvertibleLinear
+from flowkit.layers.linear import InvertibleLinear
 from flowkit.layers.parameterized import Parameterized
 from flowkit.layers.permute import Permute
 from flowkit.layers.pointwise import Pointwise

@@ -9,10 +9,12 @@ from flowkit.contract import (
     Bijection,
     Cond,
     Example,
+    Shape,
     along_channels,
     positions,
     require_at_least,
     require_channels,
+    require_shape,
     same_logdet,
     wide,
 )
@@ -61,6 +63,9 @@ class ActNorm(Bijection):
         bias, log_scale = normalizing(x)
         self.bias.copy_(bias)
         self.log_scale.copy_(log_scale)
+
+    def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
+        return require_shape(self, shape, self.channels)
 
     def extra_repr(self) -> str:
         return f"{self.channels}"

@@ -7,15 +7,23 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from flowkit.conditions import require_cond
-from flowkit.contract import Bijection, Cond, Example, frozen, require_at_least, require_channels
+from flowkit.contract import (
+    Bijection,
+    Cond,
+    Example,
+    Shape,
+    exactly,
+    require_at_least,
+    require_channels,
+    require_shape,
+)
 from flowkit.elementwise import Affine, Elementwise, RationalQuadraticSpline, apply
-from flowkit.layers.parameterized import Parameterized, require_params
+from flowkit.layers.parameterized import WithNet, with_folded_net
 from flowkit.nets import MADE
-from flowkit.nets.conditioner import Net, ask, build, fold, given
+from flowkit.nets.conditioner import Net, build
 
 
-class Autoregressive(Parameterized):
+class Autoregressive(WithNet):
     """yᵢ = how(xᵢ; netᵢ(x₁ … xᵢ₋₁, cond)),  log|det| = Σ log dyᵢ/dxᵢ, for vectors (B, C).
 
     One pass of the net forward, C passes back. `Inverse(Autoregressive(...))` is the other way
@@ -50,17 +58,9 @@ class Autoregressive(Parameterized):
         self.cond_channels = cond_channels
         self.net = build(self, net, channels, how.count, cond_channels)
 
-    @property
-    def conditional(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.cond_channels > 0
-
     def params(self, x: Tensor, cond: Cond) -> Tensor:
         require_channels(self, x, self.channels, axes=0)
-        if self.cond_channels:
-            params = ask(self.net, x, require_cond(self, cond, self.cond_channels, like=x))
-        else:
-            params = ask(self.net, x)
-        return require_params(self, params, self.channels, self.how, x)
+        return self.answer(x, x, cond, self.channels)
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_channels(self, y, self.channels, axes=0)
@@ -73,19 +73,17 @@ class Autoregressive(Parameterized):
         assert logdet is not None
         return x, logdet
 
+    def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
+        return require_shape(self, shape, self.channels, axes=0)
+
     def given(self, cond: Cond) -> Bijection:
-        if type(self) is not Autoregressive:
+        if not exactly(self, Autoregressive):
             return super().given(cond)
-        if not self.cond_channels:
-            return self
-        net = given(self.net, require_cond(self, cond, self.cond_channels))
+        net = self.given_net(cond)
         return Autoregressive(self.channels, lambda *_: net, self.how)
 
     def fold(self) -> Bijection:
-        folded = frozen(self)
-        if type(self) is Autoregressive:
-            folded.net = fold(self.net)
-        return folded
+        return with_folded_net(self) if exactly(self, Autoregressive) else super().fold()
 
     @classmethod
     def examples(cls) -> list[Example]:

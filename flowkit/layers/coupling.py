@@ -6,15 +6,14 @@ from functools import partial
 
 from torch import Tensor
 
-from flowkit.conditions import require_cond
-from flowkit.contract import Bijection, Cond, Example, frozen, require_at_least
+from flowkit.contract import Bijection, Cond, Example, exactly, require_at_least
 from flowkit.elementwise import Additive, Affine, Elementwise, RationalQuadraticSpline
-from flowkit.layers.parameterized import Parameterized, require_params
+from flowkit.layers.parameterized import WithNet, with_folded_net
 from flowkit.nets import MLP, ConvNet
-from flowkit.nets.conditioner import Net, ask, build, fold, given
+from flowkit.nets.conditioner import Net, build
 
 
-class Coupling(Parameterized):
+class Coupling(WithNet):
     """y = [x₁, how(x₂; net(x₁, cond))],  log|det| = Σ log dy₂/dx₂.
 
     Args:
@@ -53,50 +52,28 @@ class Coupling(Parameterized):
         changed = channels - self.kept
         self.net = build(self, net, self.kept, how.count * changed, cond_channels)
 
-    @property
-    def conditional(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.cond_channels > 0
-
     def params(self, x: Tensor, cond: Cond) -> Tensor:
-        if self.cond_channels:
-            cond = require_cond(self, cond, self.cond_channels, like=x)
-            params = ask(self.net, x[:, : self.kept], cond)
-        else:
-            params = ask(self.net, x[:, : self.kept])
-        return require_params(self, params, self.channels - self.kept, self.how, x)
+        return self.answer(x[:, : self.kept], x, cond, self.channels - self.kept)
 
     def given(self, cond: Cond) -> Bijection:
-        if type(self) is not Coupling:
+        if not exactly(self, Coupling):
             return super().given(cond)
-        if not self.cond_channels:
-            return self
-        net = given(self.net, require_cond(self, cond, self.cond_channels))
+        net = self.given_net(cond)
         return Coupling(self.channels, lambda *_: net, self.how, kept=self.kept)
 
     def fold(self) -> Bijection:
-        folded = frozen(self)
-        if type(self) is Coupling:
-            folded.net = fold(self.net)
-        return folded
+        return with_folded_net(self) if exactly(self, Coupling) else super().fold()
 
     @classmethod
     def examples(cls) -> list[Example]:
-        net, mlp, spline = (
-            partial(ConvNet, hidden=4),
-            partial(MLP, hidden=6),
-            RationalQuadraticSpline,
-        )
+        conv, mlp = partial(ConvNet, hidden=4), partial(MLP, hidden=6)
+        sequence, spline = partial(ConvNet, hidden=4, axes=1), RationalQuadraticSpline(4)
         return [
-            Example(lambda: cls(4, net), (4, 2, 2), name="unconditional"),
-            Example(lambda: cls(3, net, cond_channels=2), (3, 2, 3), (2, 2, 3), name="conditional"),
+            Example(lambda: cls(4, conv), (4, 2, 2), name="unconditional"),
+            Example(lambda: cls(3, conv, cond_channels=2), (3, 2, 3), (2, 2, 3), name="images"),
             Example(lambda: cls(3, mlp, cond_channels=2), (3,), (2,), name="vectors"),
             Example(
-                lambda: cls(3, partial(ConvNet, hidden=4, axes=1), Additive(), cond_channels=2),
-                (3, 4),
-                (2,),
-                name="sequences, a vector as condition",
+                lambda: cls(3, sequence, Additive(), cond_channels=2), (3, 4), (2,), name="sequence"
             ),
-            Example(
-                lambda: cls(3, mlp, spline(4), kept=2, cond_channels=2), (3,), (2,), name="spline"
-            ),
+            Example(lambda: cls(3, mlp, spline, kept=2), (3,), name="spline"),
         ]

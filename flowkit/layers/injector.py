@@ -6,23 +6,23 @@ from functools import partial
 
 from torch import Tensor
 
-from flowkit.conditions import Unchanged, everywhere, require_cond
+from flowkit.conditions import Unchanged, everywhere, require_cond, require_places
 from flowkit.contract import (
     Bijection,
     Cond,
     Example,
     HoldsCondition,
-    frozen,
-    repeated,
+    exactly,
     require_at_least,
 )
 from flowkit.elementwise import Affine, Elementwise, RationalQuadraticSpline
-from flowkit.layers.parameterized import Parameterized, require_params
+from flowkit.layers.parameterized import WithNet, require_params, with_folded_net
+from flowkit.layers.pointwise import Pointwise
 from flowkit.nets import MLP, ConvNet
-from flowkit.nets.conditioner import Net, ask, build, fold
+from flowkit.nets.conditioner import Net, ask, build
 
 
-class Injector(Parameterized):
+class Injector(WithNet):
     """y = how(x; net(cond)),  log|det| = Σ log dy/dx.
 
     `given` runs the net, so that all samples of a condition share it.
@@ -54,17 +54,13 @@ class Injector(Parameterized):
 
     def params(self, x: Tensor, cond: Cond) -> Tensor:
         cond = require_cond(self, cond, self.cond_channels, like=x)
-        params = everywhere(ask(self.net, cond), x)
-        return require_params(self, params, self.channels, self.how, x)
+        return require_params(self, everywhere(ask(self.net, cond), x), self.channels, self.how, x)
 
     def given(self, cond: Cond) -> Bijection:
-        return GivenInjector(self, cond) if type(self) is Injector else super().given(cond)
+        return GivenInjector(self, cond) if exactly(self, Injector) else super().given(cond)
 
     def fold(self) -> Bijection:
-        folded = frozen(self)
-        if type(self) is Injector:
-            folded.net = fold(self.net)
-        return folded
+        return with_folded_net(self) if exactly(self, Injector) else super().fold()
 
     @classmethod
     def examples(cls) -> list[Example]:
@@ -79,25 +75,23 @@ class Injector(Parameterized):
         ]
 
 
-class GivenInjector(Parameterized, HoldsCondition):
+class GivenInjector(Pointwise, HoldsCondition):
     """An `Injector` under one condition: its numbers are known."""
 
-    conditional = False
-
     def __init__(self, injector: Injector, cond: Cond) -> None:
-        super().__init__()
-        self.injector = injector
-        self.channels, self.how = injector.channels, injector.how
-        self.numbers = ask(injector.net, require_cond(injector, cond, injector.cond_channels))
-        self.unchanged = Unchanged("Injector", list(injector.net.parameters()))
+        cond = require_cond(injector, cond, injector.cond_channels)
+        super().__init__(injector.channels, injector.how, numbers=ask(injector.net, cond))
+        self.net, self.cond_shape = injector.net, tuple(cond.shape)
+        self.unchanged = Unchanged(injector.net)
 
     def params(self, x: Tensor, cond: Cond) -> Tensor:
-        self.unchanged.require()
-        if self.numbers.dim() > 2 and self.numbers.shape[2:] != x.shape[2:]:
-            raise ValueError(
-                f"Injector: expected a condition at {tuple(x.shape[2:])} places, "
-                f"got one at {tuple(self.numbers.shape[2:])}"
-            )
-        numbers = repeated(self.injector, self.numbers, x)
-        assert isinstance(numbers, Tensor)
-        return require_params(self, everywhere(numbers, x), self.channels, self.how, x)
+        self.unchanged.require("Injector", self.net)
+        require_places("Injector", self.cond_shape, x)
+        return super().params(x, cond)
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        def build() -> GivenInjector:
+            return cls(Injector(2, partial(MLP, hidden=4), cond_channels=3), Tensor([[1, 2, 3]]))
+
+        return [Example(build, (2,))]

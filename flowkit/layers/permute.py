@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from flowkit.contract import Bijection, Cond, Example, require_channels, zero_logdet
+from flowkit.contract import (
+    Bijection,
+    Cond,
+    Example,
+    Shape,
+    require_channels,
+    require_shape,
+    zero_logdet,
+)
 
 
 class Permute(Bijection):
@@ -38,6 +46,9 @@ class Permute(Bijection):
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_channels(self, y, len(self.order))
         return y[:, self.inverse_order], zero_logdet(y)
+
+    def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
+        return require_shape(self, shape, len(self.order))
 
     def extra_repr(self) -> str:
         return f"{self.order.tolist()}"

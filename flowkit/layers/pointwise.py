@@ -5,38 +5,54 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from flowkit.contract import Cond, Example, along_channels, require_at_least
+from flowkit.conditions import everywhere
+from flowkit.contract import Cond, Example, repeated, require_at_least
 from flowkit.elementwise import Affine, Elementwise, RationalQuadraticSpline
 from flowkit.layers.parameterized import Parameterized
 
 
 class Pointwise(Parameterized):
-    """y = how(x; w) with learned numbers w of each channel, the same at every place and for every
-    sample; log|det| = Σ log dy/dx.
+    """y = how(x; w) with numbers w that don't depend on x;  log|det| = Σ log dy/dx.
 
     Args:
         channels: C of the input (B, C, *S).
         how: the elementwise map.
+        numbers: w (count·C,), the same at every place and for every sample; or (B, count·C) or
+            (B, count·C, *S), for B samples or a multiple of them. None: (count·C,) learned numbers,
+            which start at 0, where every map of flowkit's is the identity.
 
-    All numbers start at 0, where every map of flowkit's is the identity.
+    Raises:
+        ValueError: there are more or fewer numbers.
     """
 
     conditional = False
 
-    def __init__(self, channels: int, how: Elementwise = Affine()) -> None:
+    def __init__(
+        self, channels: int, how: Elementwise = Affine(), *, numbers: Tensor | None = None
+    ) -> None:
         super().__init__()
         require_at_least(self, "channels", channels, 1)
         self.channels = channels
         self.how = how
-        self.numbers = nn.Parameter(torch.zeros(how.count * channels))
+        count = how.count * channels
+        self.numbers = nn.Parameter(torch.zeros(count)) if numbers is None else numbers
+        if self.numbers.shape[min(1, self.numbers.dim() - 1)] != count:
+            raise ValueError(
+                f"Pointwise: expected {how.count} numbers for each of {channels} channels, got "
+                f"shape {tuple(self.numbers.shape)}"
+            )
 
     def params(self, x: Tensor, cond: Cond) -> Tensor:
-        numbers = along_channels(self.numbers, x)
-        return numbers.expand(x.shape[0], -1, *x.shape[2:])
+        numbers = self.numbers[None] if self.numbers.dim() == 1 else self.numbers
+        numbers = repeated(self, numbers, x)
+        assert isinstance(numbers, Tensor)
+        return everywhere(numbers, x)
 
     @classmethod
     def examples(cls) -> list[Example]:
+        numbers = torch.tensor([[0.5, -1.0, 0.3, 0.7]])
         return [
             Example(lambda: cls(2), (2, 2, 3), name="affine"),
             Example(lambda: cls(3, RationalQuadraticSpline(4)), (3,), name="spline"),
+            Example(lambda: cls(2, numbers=numbers), (2, 3), name="fixed"),
         ]

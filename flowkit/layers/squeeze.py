@@ -35,19 +35,13 @@ class Squeeze(Bijection):
 
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_channels(self, x)
-        factors = self._factors(tuple(x.shape[1:]), inverse=False)
-        places, blocks, sizes = _names(factors)
-        whole = " ".join(f"({s} {d})" for s, d in zip(places, blocks, strict=True))
-        pattern = f"b c {whole} -> b (c {' '.join(blocks)}) {' '.join(places)}"
-        return rearrange(x, pattern, **sizes), zero_logdet(x)
+        whole, blocks, places, sizes = _axes(self._factors(x.shape[1:], inverse=False))
+        return rearrange(x, f"b c {whole} -> b (c {blocks}) {places}", **sizes), zero_logdet(x)
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_channels(self, y)
-        factors = self._factors(tuple(y.shape[1:]), inverse=True)
-        places, blocks, sizes = _names(factors)
-        whole = " ".join(f"({s} {d})" for s, d in zip(places, blocks, strict=True))
-        pattern = f"b (c {' '.join(blocks)}) {' '.join(places)} -> b c {whole}"
-        return rearrange(y, pattern, **sizes), zero_logdet(y)
+        whole, blocks, places, sizes = _axes(self._factors(y.shape[1:], inverse=True))
+        return rearrange(y, f"b (c {blocks}) {places} -> b c {whole}", **sizes), zero_logdet(y)
 
     def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
         factors = self._factors(shape, inverse=inverse)
@@ -59,23 +53,24 @@ class Squeeze(Bijection):
 
     def _factors(self, shape: Shape, *, inverse: bool) -> tuple[int, ...]:
         channels, *places = shape
-        factors = self.factor
-        if not isinstance(factors, tuple):
-            factors = (factors,) * len(places)
+        factor = self.factor
+        factors = factor if isinstance(factor, tuple) else (factor,) * len(places)
         if not places or len(factors) != len(places):
-            wanted = "at least one axis" if not isinstance(self.factor, tuple) else len(factors)
+            wanted = len(factors) or "at least one"
             raise ValueError(
-                f"Squeeze: expected {wanted} after the channels to trade, got (C, *S) = {shape}"
+                f"Squeeze: expected samples with {wanted} axes behind the channels, "
+                f"got {tuple(shape)}"
             )
         if inverse and channels % math.prod(factors):
             raise ValueError(
                 f"Squeeze.inverse: expected channels a multiple of {math.prod(factors)}, "
-                f"got (C, *S) = {shape}"
+                f"got samples of shape {tuple(shape)}"
             )
         if not inverse and any(s % f for s, f in zip(places, factors, strict=True)):
+            axes = {1: "T", 2: "H and W"}.get(len(places), "all axes of S")
             raise ValueError(
-                f"Squeeze: expected {_axes(len(places))} to be multiples of {self.factor}, "
-                f"got (C, *S) = {shape} (crop or pad)"
+                f"Squeeze: expected {axes} to be multiples of {factor}, "
+                f"got samples of shape {tuple(shape)}; crop or pad them"
             )
         return factors
 
@@ -92,12 +87,10 @@ class Squeeze(Bijection):
         ]
 
 
-def _names(factors: tuple[int, ...]) -> tuple[list[str], list[str], dict[str, int]]:
-    """Names of the axes after squeezing, of those within a block, and the sizes of the latter."""
-    places = [f"s{i}" for i in range(len(factors))]
-    blocks = [f"d{i}" for i in range(len(factors))]
-    return places, blocks, dict(zip(blocks, factors, strict=True))
-
-
-def _axes(count: int) -> str:
-    return {1: "T", 2: "H and W"}.get(count, "all axes of S")
+def _axes(factors: tuple[int, ...]) -> tuple[str, str, str, dict[str, int]]:
+    """Names of the whole axes, of those within a block and of those of the blocks, for einops; and
+    the sizes of the second."""
+    numbers = range(len(factors))
+    whole = " ".join(f"(s{i} d{i})" for i in numbers)
+    blocks, places = (" ".join(f"{name}{i}" for i in numbers) for name in "ds")
+    return whole, blocks, places, {f"d{i}": factors[i] for i in numbers}

@@ -7,27 +7,50 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from flowkit.conditions import beside
-from flowkit.contract import HoldsCondition, frozen, repeated
+from flowkit.conditions import Unchanged, beside, everywhere, require_places
+from flowkit.contract import HoldsCondition, exactly, frozen, repeated, require_channels
 
 Net = Callable[..., nn.Module]
 """Makes a net (B, c_in, *S) -> (B, c_out, *S) from (c_in, c_out), see `build`."""
 
 
 class Conditioner(nn.Module):
-    """A net that takes its condition apart from its input: net(x, cond).
+    """A net that takes its condition apart from its input:
 
-    A subclass is made as cls(c_in, c_out, cond_channels=D) and called with x (B, c_in, *S) and
-    cond (B, D) or (B, D, *S), or without cond if D = 0.
+        net(x, cond) = respond(x, first_cond(cond))
+
+    so that `first_cond` is done once for all samples of a condition. A subclass is made as
+    cls(c_in, c_out, cond_channels=D) and called with x (B, c_in, *S) and cond (B, D) or
+    (B, D, *S), or without cond if D = 0. It writes `respond` and has a module `first_cond` (None if
+    D = 0), whose output has a batch axis, channels, and the places of x; or it writes `forward`.
     """
 
     cond_channels: int = 0
+    axes: int | None = None
+    """How many axes S has; None: any number."""
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        raise NotImplementedError(f"{type(self).__name__} has no forward")
+        require_channels(self, x, axes=self.axes)
+        if (cond is None) != (self.cond_channels == 0):
+            came = "None" if cond is None else "one"
+            raise ValueError(
+                f"{type(self).__name__}: expected a condition of {self.cond_channels} channels, "
+                f"got {came}"
+            )
+        if cond is None:
+            return self.respond(x)
+        return self.respond(x, self.first_cond(everywhere(cond, x)))  # pyright: ignore
+
+    def respond(self, x: Tensor, share: Tensor | None = None) -> Tensor:
+        """(B, c_out, *S), given what `first_cond` made of the condition."""
+        raise NotImplementedError(f"{type(self).__name__} has neither forward nor respond")
 
     def given(self, cond: Tensor) -> nn.Module:
         """A net of x alone, for this condition; what depends on the condition alone is done."""
+        apart = type(self).forward is Conditioner.forward and exactly(self, type(self))
+        # A vector has to be known together with the places that it is put beside.
+        if apart and cond.dim() - 2 == self.axes:
+            return WithShare(self, cond)
         return GivenNet(self, cond)
 
     def fold(self) -> nn.Module:
@@ -40,12 +63,33 @@ class GivenNet(nn.Module, HoldsCondition):
 
     def __init__(self, net: nn.Module, cond: Tensor) -> None:
         super().__init__()
-        self.net, self.cond = net, cond
+        self.net, self.cond = net, cond.clone()
 
     def forward(self, x: Tensor) -> Tensor:
         cond = repeated(self.net, self.cond, x)
         assert isinstance(cond, Tensor)
         return ask(self.net, x, cond)
+
+
+class WithShare(nn.Module, HoldsCondition):
+    """`net` with what its `first_cond` makes of the condition, likewise."""
+
+    def __init__(self, net: Conditioner, cond: Tensor) -> None:
+        super().__init__()
+        assert isinstance(net.first_cond, nn.Module)
+        self.net = net
+        self.share = net.first_cond(cond)
+        self.cond_shape = tuple(cond.shape)
+        self.unchanged = Unchanged(net.first_cond)
+
+    def forward(self, x: Tensor) -> Tensor:
+        name, first_cond = type(self.net).__name__, self.net.first_cond
+        assert isinstance(first_cond, nn.Module)
+        self.unchanged.require(name, first_cond)
+        require_places(name, self.cond_shape, x)
+        share = repeated(self.net, self.share, x)
+        assert isinstance(share, Tensor)
+        return self.net.respond(x, share)
 
 
 def build(who: object, net: Net, c_in: int, c_out: int, cond_channels: int = 0) -> nn.Module:

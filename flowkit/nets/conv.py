@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flowkit.conditions import Unchanged, everywhere
-from flowkit.contract import HoldsCondition, repeated
+from flowkit.contract import exactly
 from flowkit.nets.conditioner import Conditioner
 from flowkit.nets.zero import ChannelNorm, ZeroConv
 
@@ -38,7 +37,7 @@ class ConvNet(Conditioner):
         if axes not in CONV:
             raise ValueError(f"ConvNet: expected axes among 1, 2, 3, got {axes} (vectors: MLP)")
         conv = CONV[axes]
-        self.cond_channels = cond_channels
+        self.cond_channels, self.axes = cond_channels, axes
         self.first = conv(c_in, hidden, 3, padding=1, bias=False)
         self.first_cond = (
             conv(cond_channels, hidden, 3, padding=1, bias=False) if cond_channels else None
@@ -51,54 +50,16 @@ class ConvNet(Conditioner):
             if layer is not None:
                 nn.init.normal_(layer.weight, std=0.05)
 
-    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        if self.first_cond is None:
-            return self.rest(self.first(x))
-        assert cond is not None
-        return self.rest(self.first(x) + self.first_cond(everywhere(cond, x)))
-
-    def rest(self, x: Tensor) -> Tensor:
-        """What follows the first convolution."""
+    def respond(self, x: Tensor, share: Tensor | None = None) -> Tensor:
+        x = self.first(x) if share is None else self.first(x) + share
         x = F.relu(self.first_norm(x))
         x = F.relu(self.second_norm(self.second(x)))
         return self.last(x)
 
-    def given(self, cond: Tensor) -> nn.Module:
-        # A vector has to be known together with the places that it is put beside.
-        if type(self) is not ConvNet or cond.dim() == 2:
-            return super().given(cond)
-        return GivenConvNet(self, cond)
-
     def fold(self) -> nn.Module:
         """The same map, norms and output scale merged into the convolutions; a plain frozen copy
-        where a part was replaced or has hooks."""
-        if not _as_built(self):
-            return super().fold()
-        return FoldedConvNet(self)
-
-
-class GivenConvNet(nn.Module, HoldsCondition):
-    """A `ConvNet` (or a folded one) whose convolution of the condition is done."""
-
-    def __init__(self, net: ConvNet | FoldedConvNet, cond: Tensor) -> None:
-        super().__init__()
-        assert net.first_cond is not None
-        self.net = net
-        self.share = net.first_cond(cond)
-        self.cond_shape = tuple(cond.shape)
-        self.unchanged = Unchanged(type(net).__name__, list(net.first_cond.parameters()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.unchanged.require()
-        if self.share.shape[2:] != x.shape[2:]:
-            expected = (*self.cond_shape[:2], *x.shape[2:])
-            raise ValueError(
-                f"{type(self.net).__name__}: expected a condition of shape {expected}, "
-                f"got {self.cond_shape}"
-            )
-        share = repeated(self.net, self.share, x)
-        assert isinstance(share, Tensor)
-        return self.net.rest(self.net.first(x) + share)
+        where a part isn't the one that was built."""
+        return FoldedConvNet(self) if _as_built(self) else super().fold()
 
 
 class FoldedConvNet(Conditioner):
@@ -106,7 +67,7 @@ class FoldedConvNet(Conditioner):
 
     def __init__(self, net: ConvNet) -> None:
         super().__init__()
-        self.cond_channels = net.cond_channels
+        self.cond_channels, self.axes = net.cond_channels, net.axes
         bias, log_scale = net.first_norm.bias, net.first_norm.log_scale
         self.first = _folded(net.first, bias, log_scale)
         self.first_cond = None
@@ -115,53 +76,35 @@ class FoldedConvNet(Conditioner):
         self.second = _folded(net.second, net.second_norm.bias, net.second_norm.log_scale)
         self.last = _folded(net.last, net.last.bias, 3 * net.last.log_scale)
 
-    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        if self.first_cond is None:
-            return self.rest(self.first(x))
-        assert cond is not None
-        return self.rest(self.first(x) + self.first_cond(everywhere(cond, x)))
-
-    def rest(self, x: Tensor) -> Tensor:
+    def respond(self, x: Tensor, share: Tensor | None = None) -> Tensor:
+        x = self.first(x) if share is None else self.first(x) + share
         return self.last(F.relu_(self.second(F.relu_(x))))
-
-    def given(self, cond: Tensor) -> nn.Module:
-        return super().given(cond) if cond.dim() == 2 else GivenConvNet(self, cond)
 
 
 def _as_built(net: ConvNet) -> bool:
-    """Whether nothing in `net` was replaced, wrapped, hooked or reparametrised."""
-    fresh = type(net) is ConvNet and not _hooked(net)
-    conv = CONV.get(net.first.weight.dim() - 2)
-    parts = {
-        "first": (conv, 3),
-        "second": (conv, 1),
-        "last": (ZeroConv, 3),
-        "first_norm": (ChannelNorm, None),
-        "second_norm": (ChannelNorm, None),
-    }
+    """Whether every part of `net` is the one that its `__init__` made."""
+    convolutions = [(net.first, 3), (net.second, 1)]
     if net.first_cond is not None:
-        parts["first_cond"] = (conv, 3)
-    for name, (kind, width) in parts.items():
-        part = getattr(net, name)
-        fresh = fresh and type(part) is kind and not _hooked(part)
-        if fresh and kind is conv:
-            fresh = (
-                {*part.kernel_size} == {width}
-                and {*part.padding} == {width // 2}
-                and {*part.stride, *part.dilation, part.groups} == {1}
-                and part.padding_mode == "zeros"
-                and part.bias is None
-            )
-    return fresh and {name for name, _ in net.named_children()} == {*parts}
+        convolutions.append((net.first_cond, 3))
+    parts = [part for part, _ in convolutions] + [net.first_norm, net.second_norm, net.last]
+    return (
+        exactly(net, ConvNet)
+        and {*map(id, net.children())} == {*map(id, parts)}
+        and all(exactly(norm, ChannelNorm) for norm in (net.first_norm, net.second_norm))
+        and exactly(net.last, ZeroConv)
+        and all(_plain(conv, CONV[net.axes], width) for conv, width in convolutions)
+    )
 
 
-def _hooked(module: nn.Module) -> bool:
-    return bool(
-        module._forward_pre_hooks
-        or module._forward_hooks
-        or module._backward_pre_hooks
-        or module._backward_hooks
-        or "forward" in vars(module)
+def _plain(conv: nn.Module, kind: type[nn.Module], width: int) -> bool:
+    """Whether `conv` is a convolution of this width that keeps the places, without a bias."""
+    return (
+        exactly(conv, kind)
+        and {*conv.kernel_size} == {width}  # pyright: ignore
+        and {*conv.padding} == {width // 2}  # pyright: ignore
+        and {*conv.stride, *conv.dilation, conv.groups} == {1}  # pyright: ignore
+        and conv.padding_mode == "zeros"
+        and conv.bias is None
     )
 
 

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flowkit.conditions import Unchanged
-from flowkit.contract import HoldsCondition, repeated
 from flowkit.nets.conditioner import Conditioner
 
 
@@ -42,59 +40,34 @@ class MADE(Conditioner):
     12-13, with degrees in turn instead of drawn.
     """
 
+    axes = 0
+
     def __init__(
         self, channels: int, count: int, *, cond_channels: int = 0, hidden: int = 64, depth: int = 2
     ) -> None:
         super().__init__()
         if depth < 1:
             raise ValueError(f"MADE: expected depth >= 1, got {depth}")
-        self.cond_channels = cond_channels
+        self.cond_channels, self.hidden = cond_channels, hidden
         inputs = torch.arange(1, channels + 1)
         between = torch.arange(hidden) % max(1, channels - 1) + 1
         outputs = inputs.repeat(count)
         self.first = MaskedLinear((between[:, None] >= inputs).float())
-        self.first_cond = nn.Linear(cond_channels, hidden, bias=False) if cond_channels else None
+        self.first_cond = None
+        if cond_channels:
+            # The first output sees no unit, so the outputs have a way of their own as well.
+            self.first_cond = nn.Linear(cond_channels, hidden + len(outputs), bias=False)
+            nn.init.zeros_(self.first_cond.weight[hidden:])
         self.between = nn.ModuleList(
             MaskedLinear((between[:, None] >= between).float()) for _ in range(depth - 1)
         )
         self.last = MaskedLinear((outputs[:, None] > between).float())
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
-        # Output 0 sees no unit, so it can only know the condition by a way of its own.
-        self.last_cond = None
-        if cond_channels:
-            self.last_cond = nn.Linear(cond_channels, count * channels, bias=False)
-            nn.init.zeros_(self.last_cond.weight)
 
-    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        if self.first_cond is None or self.last_cond is None:
-            return self.rest(self.first(x))
-        assert cond is not None
-        return self.rest(self.first(x) + self.first_cond(cond)) + self.last_cond(cond)
-
-    def rest(self, x: Tensor) -> Tensor:
-        """What follows the first layer."""
+    def respond(self, x: Tensor, share: Tensor | None = None) -> Tensor:
+        x = self.first(x) if share is None else self.first(x) + share[:, : self.hidden]
         for layer in self.between:
             x = layer(F.silu(x))
-        return self.last(F.silu(x))
-
-    def given(self, cond: Tensor) -> nn.Module:
-        return GivenMADE(self, cond) if type(self) is MADE else super().given(cond)
-
-
-class GivenMADE(nn.Module, HoldsCondition):
-    """A `MADE` whose layers of the condition are done."""
-
-    def __init__(self, net: MADE, cond: Tensor) -> None:
-        super().__init__()
-        assert net.first_cond is not None
-        assert net.last_cond is not None
-        self.net = net
-        self.shares = net.first_cond(cond), net.last_cond(cond)
-        parameters = [*net.first_cond.parameters(), *net.last_cond.parameters()]
-        self.unchanged = Unchanged("MADE", parameters)
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.unchanged.require()
-        first, last = (repeated(self.net, share, x) for share in self.shares)
-        return self.net.rest(self.net.first(x) + first) + last
+        y = self.last(F.silu(x))
+        return y if share is None else y + share[:, self.hidden :]
