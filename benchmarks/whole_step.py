@@ -1,0 +1,83 @@
+"""Whole steps of the llflow that Python finds: what `against.py` runs in two checkouts in turn.
+
+Reads lines SIZE, tab, WHAT and answers each with the seconds that one such step took; WHAT is one
+of STEPS or "parameters", which asks how many the network has. The networks are spelled out here,
+since what a commit calls tiny may be another one.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+from torch import nn
+
+from llflow import Config, LLFlow, draw, enhance
+
+CONFIGS = {
+    "tiny": partial(
+        Config,
+        features=16,
+        growth=8,
+        blocks=2,
+        taps=(1,),
+        steps=3,
+        hidden=24,
+        scale_floor=0.1,
+    ),
+    "small": partial(Config, features=32, blocks=4, taps=(1,), steps=4),
+}
+STEPS = ("train", "train, keep nothing", "enhance", "draw 4")
+CROPS, PICTURE = (4, 3, 64, 64), (3, 120, 160)
+
+
+def network(size: str) -> LLFlow:
+    """Random weights that move every layer off the identity."""
+    torch.manual_seed(0)
+    model = LLFlow(CONFIGS[size]())
+    for parameter in model.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=2e-3)
+    return model
+
+
+@cache
+def step_of(size: str, what: str) -> Callable[[], object]:
+    model = network(size)
+    if not what.startswith("train"):
+        run = {"enhance": enhance, "draw 4": partial(draw, samples=4, temperature=0.5)}[what]
+        return partial(run, model.fold(), 0.2 * torch.rand(PICTURE))
+    model.keep = what.partition("keep ")[2] or "all"
+    dark, bright = torch.rand(2, *CROPS)
+    low = torch.cat([(0.2 * dark + 1e-3).log(), dark], dim=1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-9)
+
+    def train() -> None:
+        optimizer.zero_grad()
+        model.nll(bright, low).mean().backward()
+        optimizer.step()
+
+    return train
+
+
+def seconds(step: Callable[[], object]) -> float:
+    began = time.process_time()
+    step()
+    return time.process_time() - began
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        size, what = line.rstrip("\n").split("\t")
+        if what == "parameters":
+            print(sum(parameter.numel() for parameter in network(size).parameters()), flush=True)
+        else:
+            print(seconds(step_of(size, what)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
