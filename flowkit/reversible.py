@@ -15,10 +15,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from flowkit.combine import At, Chain, Inverse, OnChannels, split
-from flowkit.combine.parts import require_bijection
-from flowkit.contract import Bijection, Cond, Example, HoldsCondition, Shape, wide, zero_logdet
+from flowkit.combine.parts import require_bijection, run, say_where
+from flowkit.contract import (
+    Bijection,
+    Cond,
+    Example,
+    HoldsCondition,
+    Shape,
+    exactly,
+    require_channels,
+    wide,
+    zero_logdet,
+)
 from flowkit.elementwise import apply
-from flowkit.layers import Coupling, Injector, InvertibleLinear, Pointwise, Squeeze
+from flowkit.layers import Coupling, Injector, InvertibleLinear, Parameterized, Pointwise, Squeeze
 from flowkit.nets import ConvNet
 
 KEEP = ("nothing", "inputs")
@@ -37,7 +47,8 @@ class Reversible(Bijection):
     of that one step only. Gradients equal stored ones up to rounding. What else needs memory, such
     as a net's activations within one step, is as before.
 
-    Nets have to give the same output twice: dropout and batch norm in training mode are refused.
+    Nets have to give the same output twice: dropout and batch norm in training mode are refused,
+    and so is what draws random numbers or writes to its buffers.
     `torch.compile` of the nets inside works; compiled as a whole, the module is plain `bijection`.
 
     Args:
@@ -53,7 +64,7 @@ class Reversible(Bijection):
     Raises:
         TypeError: something inside has a condition of its own (bind it outside:
             `Reversible(...).given(cond)`).
-        ValueError (on use): a net inside has dropout or batch norm in training mode.
+        ValueError (on use): a net inside wouldn't give the same output twice.
         Drifted (in the backward pass): the error is larger.
 
     Gomez et al., The reversible residual network, 2017, arXiv:1707.04585, for flows as in Kingma &
@@ -97,16 +108,19 @@ class Reversible(Bijection):
         return self._run(y, cond, inverse=True)
 
     def _run(self, x: Tensor, cond: Cond, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        require_channels(self, x)
         _require_repeatable(self.bijection)
         parameters = [p for p in self.bijection.parameters() if p.requires_grad]
+        before = _memory(self.bijection, x)
         y, logdet = _Steps.apply(self, inverse, cond, wide(x), *parameters, *_tensors(cond))
+        _require_unmoved(before, _memory(self.bijection, x))
         return y, logdet
 
     def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
         return self.bijection.shape(shape, inverse=inverse)
 
     def fold(self) -> Bijection:
-        return self.bijection.fold()
+        return self.bijection.fold() if exactly(self, Reversible) else super().fold()
 
     @classmethod
     def examples(cls) -> list[Example]:
@@ -138,6 +152,29 @@ def _require_repeatable(bijection: Bijection) -> None:
             )
 
 
+def _memory(bijection: Bijection, x: Tensor) -> tuple[Tensor, dict[str, int]]:
+    """What would tell that a pass isn't the same the second time: the random numbers' state, and
+    how often each buffer was written to."""
+    state = torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
+    return state, {name: buffer._version for name, buffer in bijection.named_buffers()}
+
+
+def _require_unmoved(
+    before: tuple[Tensor, dict[str, int]], after: tuple[Tensor, dict[str, int]]
+) -> None:
+    if not before[0].equal(after[0]):
+        raise ValueError(
+            "Reversible: expected nets that give the same output twice, got one that draws random "
+            "numbers"
+        )
+    moved = [name for name, version in after[1].items() if before[1].get(name) != version]
+    if moved:
+        raise ValueError(
+            f"Reversible: expected nets that give the same output twice, got ones that change "
+            f"{moved} as they run"
+        )
+
+
 @dataclass(frozen=True)
 class _Step:
     """One layer, run forward or backward, under its condition."""
@@ -145,9 +182,16 @@ class _Step:
     layer: Bijection
     cond: Cond
     inverse: bool
+    places: tuple[int, ...] = ()
+    """Its place in the chain, and in the chain within that."""
 
     def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.layer.inverse(x, self.cond) if self.inverse else self.layer(x, self.cond)
+        try:
+            return run(self.layer, x, self.cond, inverse=self.inverse)
+        except Exception as error:
+            for place in reversed(self.places):
+                say_where(error, place, (), ())
+            raise
 
 
 @dataclass(frozen=True)
@@ -158,25 +202,26 @@ class _Part:
     ends: bool
 
 
-def _plan(bijection: Bijection, cond: Cond, inverse: bool) -> list[_Step | _Part]:
+def _plan(
+    bijection: Bijection, cond: Cond, inverse: bool, places: tuple[int, ...] = ()
+) -> list[_Step | _Part]:
     """The steps of a bijection in the order in which they run."""
-    kind = type(bijection)
-    if kind is Chain:
+    if exactly(bijection, Chain):
         assert isinstance(bijection, Chain)
-        layers = list(bijection)[:: -1 if inverse else 1]
-        return [step for layer in layers for step in _plan(layer, cond, inverse)]
-    if kind is At:
+        steps = [_plan(layer, cond, inverse, (*places, i)) for i, layer in enumerate(bijection)]
+        return [step for part in steps[:: -1 if inverse else 1] for step in part]
+    if exactly(bijection, At):
         assert isinstance(bijection, At)
-        return _plan(bijection.bijection, bijection.entry(cond), inverse)
-    if kind is Inverse:
+        return _plan(bijection.bijection, bijection.entry(cond), inverse, places)
+    if exactly(bijection, Inverse):
         assert isinstance(bijection, Inverse)
-        return _plan(bijection.bijection, cond, not inverse)
-    if kind is OnChannels:
+        return _plan(bijection.bijection, cond, not inverse, places)
+    if exactly(bijection, OnChannels):
         assert isinstance(bijection, OnChannels)
-        inner = _plan(bijection.bijection, cond, inverse)
+        inner = _plan(bijection.bijection, cond, inverse, places)
         n = bijection.channels
         return [_Part(n, ends=False), *inner, _Part(n, ends=True)]
-    return [_Step(bijection, cond, inverse)]
+    return [_Step(bijection, cond, inverse, places)]
 
 
 class _Waiting:
@@ -281,7 +326,8 @@ def _retraced(step: _Step, y: Tensor) -> tuple[tuple[Tensor, ...], Tensor, Tenso
     Returns x as leaves of the gradient, which joined along the channels are x; y and logdet.
     """
     layer = step.layer
-    if type(layer) is Coupling or type(layer) is Injector or type(layer) is Pointwise:
+    if any(exactly(layer, kind) for kind in (Coupling, Injector, Pointwise)):
+        assert isinstance(layer, Parameterized)
         # What decides is the same on both sides, so the net runs once.
         kept = layer.kept if isinstance(layer, Coupling) else 0
         first, rest = y[:, :kept].detach(), y[:, kept:].detach()

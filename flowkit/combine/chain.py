@@ -132,7 +132,7 @@ class Chain(Bijection):
 
 
 def _merged(actnorm: Bijection, linear: Bijection) -> FoldedLinear:
-    """An ActNorm and an InvertibleLinear as one: W·(x + b)·s as (W·s)·x + W·s·b, worked out in float64."""
+    """W·(x + b)·s as (W·s)·x + W·s·b, worked out in float64."""
     assert isinstance(actnorm, ActNorm)
     assert isinstance(linear, InvertibleLinear)
     matrix = linear.weight.matrix()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from flowkit.combine.parts import require_bijection
+from flowkit.combine.parts import require_bijection, run
 from flowkit.conditions import batch_of
 from flowkit.contract import Bijection, Cond, Shape, frozen, require_channels, wide
 from flowkit.density.base import StandardNormal
-from flowkit.density.distributions import GivenFlow, Temperature
+from flowkit.density.distributions import GivenFlow
+from flowkit.density.noise import Temperature, log_prob
 
 
 class Flow(nn.Module):
@@ -61,12 +62,12 @@ class Flow(nn.Module):
     def encode(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         """z and log|det dz/dx| (B,) for data x (B, C, *S)."""
         self._require_condition("encode", cond)
-        return self.bijection(_data("encode", x), cond)
+        return run(self.bijection, _data("encode", x), cond)
 
     def decode(self, z: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         """x and log|det dx/dz| (B,) for noise z (B, C', *S')."""
         self._require_condition("decode", cond)
-        return self.bijection.inverse(_data("decode", z), cond)
+        return run(self.bijection, _data("decode", z), cond, inverse=True)
 
     def log_prob(self, x: Tensor, cond: Cond = None) -> Tensor:
         """Log-density (B,) of each sample, in nats.
@@ -80,7 +81,7 @@ class Flow(nn.Module):
             ValueError: shapes don't belong together, or nothing here reads a condition.
         """
         z, logdet = self.encode(x, cond)
-        return self.base_of(cond, z).log_prob(z) + logdet
+        return log_prob(self.base_of(cond, z), z) + logdet
 
     def base_of(self, cond: Cond, z: Tensor) -> Distribution:
         """The base distribution under `cond`, for noise shaped like z (B, C', *S').
@@ -92,9 +93,12 @@ class Flow(nn.Module):
         if isinstance(self.base, StandardNormal):
             expected = self.base.shape(cond)
             if expected is not None and expected != shape:
-                raise ValueError(f"Flow: expected noise of shape {expected}, got {shape}")
+                raise ValueError(
+                    f"Flow: expected noise of the base's shape {expected}, got {shape} from the "
+                    "bijection"
+                )
             return self.base(len(z), shape)
-        base = self.base(cond)
+        base = self._made(cond)
         batch_shapes = [z.shape[:1], (1,)] if cond is None else [z.shape[:1]]
         if base.event_shape != z.shape[1:] or base.batch_shape not in batch_shapes:
             raise ValueError(
@@ -122,8 +126,8 @@ class Flow(nn.Module):
             temperature: τ >= 0 in z = mean + τ·(draw - mean): a number; one for each level of a
                 multi-scale flow, those that leave first first; or a tensor that broadcasts to z. 1
                 draws from the model, 0 gives the image of the base's mean.
-            noise: ε in z = mean + τ·std·ε, in place of drawing it: (B, C', *S'), or
-                (num_samples, B, C', *S').
+            noise: ε in z = mean + τ·std·ε, in place of drawing it: (B, C', *S') or
+                (num_samples, B, C', *S'); without a condition (N, C', *S') for N samples.
 
         Returns:
             (B, C, *S), or (num_samples, B, C, *S) if a number is given; without a condition
@@ -135,9 +139,12 @@ class Flow(nn.Module):
                 belong together.
             NotImplementedError: the base has no mean, and the temperature isn't 1.
         """
-        given = self._given("sample", cond, shape)
-        count = None if num_samples is None else (num_samples,)
-        return given.sample_with(count, temperature=temperature, noise=noise)
+        lead = self._lead("sample", cond, num_samples, noise)
+        told_by = "shape="
+        if shape is None and noise is not None:
+            shape, told_by = self._shape_of(noise, lead, cond), "noise="
+        given = self._given("sample", cond, shape, told_by)
+        return given.sample_with(lead, temperature=temperature, noise=noise)
 
     def rsample_and_log_prob(
         self,
@@ -149,8 +156,9 @@ class Flow(nn.Module):
         """Samples and their log-densities, in one pass, with gradients through both: what an ELBO
         needs. Arguments and errors are those of `sample`; the densities are (B,) or
         (num_samples, B), without a condition (1,) or (num_samples,)."""
-        count = None if num_samples is None else (num_samples,)
-        return self._given("rsample_and_log_prob", cond, shape).rsample_and_log_prob(count)
+        lead = self._lead("rsample_and_log_prob", cond, num_samples)
+        given = self._given("rsample_and_log_prob", cond, shape)
+        return given.rsample_and_log_prob(lead)
 
     def given(self, cond: Cond = None, *, shape: Shape | None = None) -> GivenFlow:
         """p(x | cond) as a torch distribution; the work that depends on the condition alone is done
@@ -168,27 +176,71 @@ class Flow(nn.Module):
         """
         return self._given("given", cond, shape)
 
-    def _given(self, who: str, cond: Cond, shape: Shape | None) -> GivenFlow:
+    def _given(
+        self, who: str, cond: Cond, shape: Shape | None, told_by: str = "shape="
+    ) -> GivenFlow:
         batch = self._require_condition(who, cond)
-        noise_shape = None if shape is None else self.bijection.shape(tuple(shape))
+        if shape is not None and not isinstance(shape, tuple | list):
+            raise TypeError(
+                f"Flow.{who}: expected shape=(C, *S) of one sample, got {type(shape).__name__}"
+            )
+        asked = None if shape is None else self.bijection.shape(tuple(shape))
+        noise = None if isinstance(self.base, StandardNormal) else self._made(cond)
         if isinstance(self.base, StandardNormal):
-            base = self.base
-            fixed = base.shape(cond)
-            if fixed is not None and noise_shape is not None and fixed != noise_shape:
-                raise ValueError(f"Flow: expected noise of shape {fixed}, got {noise_shape}")
-            noise_shape = fixed if noise_shape is None else noise_shape
+            known = self.base.shape(cond)
         else:
-            base = self.base(cond)
-            event = tuple(base.event_shape)
+            assert noise is not None
+            known = tuple(noise.event_shape)
             wanted = [(1,), ()] if batch is None else [(batch,)]
-            if tuple(base.batch_shape) not in wanted or noise_shape not in (None, event):
+            if tuple(noise.batch_shape) not in wanted:
                 raise ValueError(
-                    f"Flow: expected a base of batch shape {wanted[0]} and event shape "
-                    f"{noise_shape or event}, got {tuple(base.batch_shape)} and {event}"
+                    f"Flow.{who}: expected a base of batch shape {wanted[0]}, got "
+                    f"{tuple(noise.batch_shape)} with event shape {known}"
                 )
-            noise_shape = event
-        bijection = self.bijection if cond is None else self.bijection.given(cond)
-        return GivenFlow(bijection, base, batch=batch, noise_shape=noise_shape)
+        if known is not None and asked not in (None, known):
+            raise ValueError(
+                f"Flow.{who}: expected noise of the base's shape {known}, got {asked} from "
+                f"{told_by}{shape}"
+            )
+        return GivenFlow(
+            self.bijection if cond is None else self.bijection.given(cond),
+            self.base,
+            noise,
+            batch=batch,
+            noise_shape=known if asked is None else asked,
+            told_by="the base" if asked is None else f"{told_by}{shape}",
+        )
+
+    def _made(self, cond: Cond) -> Distribution:
+        """What the base makes of the condition."""
+        try:
+            return self.base(cond)
+        except Exception as error:
+            if cond is None:
+                error.add_note("Flow: the base was called without a condition; it may want one.")
+            raise
+
+    def _lead(
+        self, who: str, cond: Cond, num_samples: int | None, noise: Tensor | None = None
+    ) -> tuple[int, ...]:
+        """The axes that samples have before those of the condition's batch."""
+        if num_samples is None:
+            if cond is not None:
+                return ()
+            return (1,) if noise is None else tuple(noise.shape[:1])
+        if not isinstance(num_samples, int) or isinstance(num_samples, bool):
+            raise TypeError(
+                f"Flow.{who}: expected num_samples as an integer, got {type(num_samples).__name__}"
+            )
+        if num_samples < 1:
+            raise ValueError(f"Flow.{who}: expected num_samples >= 1, got {num_samples}")
+        return (num_samples,)
+
+    def _shape_of(self, noise: Tensor, lead: tuple[int, ...], cond: Cond) -> Shape:
+        """(C, *S) of the samples that this noise makes."""
+        require_channels("Flow.sample, noise", noise)
+        before = len(lead) + (cond is not None)
+        return self.bijection.shape(tuple(noise.shape[before:]), inverse=True)
 
     def fold(self) -> Flow:
         """The same density as a frozen copy, cheap for inference, see `Bijection.fold`."""

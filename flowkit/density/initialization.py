@@ -9,8 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from flowkit.combine.parts import run
 from flowkit.conditions import batch_of
-from flowkit.contract import Bijection, Cond
+from flowkit.contract import Bijection, Cond, require_channels
 from flowkit.density.flow import Flow
 
 
@@ -57,6 +58,7 @@ def initialize(flow: Flow | Bijection, batch: Tensor, cond: Cond = None) -> None
             f"initialize: expected a Flow or a Bijection, got {type(flow).__name__} "
             "(call it before wrapping the flow)"
         )
+    require_channels("initialize", batch)
     if batch.numel() == 0:
         raise ValueError(f"initialize: expected samples, got a batch of shape {tuple(batch.shape)}")
     for name, tensor in (("batch", batch), *_named(cond)):
@@ -82,7 +84,7 @@ def initialize(flow: Flow | Bijection, batch: Tensor, cond: Cond = None) -> None
 
     hooks = [module.register_forward_pre_hook(initialize_from_input) for module in names]
     try:
-        bijection(batch, cond)
+        run(bijection, batch, cond)
     finally:
         for hook in hooks:
             hook.remove()
