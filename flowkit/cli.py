@@ -11,8 +11,7 @@ from importlib.metadata import EntryPoint
 
 import click
 
-import flowkit
-from flowkit import plugins
+import flowkit.plugins
 
 EPILOG = "Without a command: the installed plug-ins. Example: flowkit llflow --help"
 
@@ -45,12 +44,15 @@ class WithPlugins(click.Group):
     """flowkit's own commands, then the plug-ins."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*self.commands, *(name for name in plugins.found() if name not in self.commands)]
+        return [
+            *self.commands,
+            *(name for name in flowkit.plugins.found() if name not in self.commands),
+        ]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if command := super().get_command(ctx, cmd_name):
             return command
-        entry = plugins.found().get(cmd_name)
+        entry = flowkit.plugins.found().get(cmd_name)
         return None if entry is None else PluginCommand(cmd_name, entry)
 
     def resolve_command(
@@ -159,7 +161,7 @@ def _refused(message: str, code: int) -> int:
 
 
 def _list_plugins() -> None:
-    found = plugins.found()
+    found = flowkit.plugins.found()
     if not found:
         click.echo("no plug-ins are installed")
     width = max(map(len, found), default=0)
@@ -170,14 +172,14 @@ def _list_plugins() -> None:
 def _summary(entry: EntryPoint) -> str:
     # One plug-in that can't be imported, for whatever reason, must not hide the others.
     try:
-        return plugins.load(entry).summary
+        return flowkit.plugins.load(entry).summary
     except Exception as error:
         return f"broken: {type(error).__name__}: {_first_line(error)}"
 
 
-def _load(name: str, entry: EntryPoint) -> plugins.Plugin:
+def _load(name: str, entry: EntryPoint) -> flowkit.plugins.Plugin:
     try:
-        return plugins.load(entry)
+        return flowkit.plugins.load(entry)
     except (ImportError, AttributeError, TypeError) as error:
         reason = f"{type(error).__name__}: {_first_line(error)}"
         raise click.ClickException(f"plug-in {name!r} can't be imported: {reason}") from error
@@ -185,7 +187,7 @@ def _load(name: str, entry: EntryPoint) -> plugins.Plugin:
 
 def _packages(name: str) -> tuple[str, ...]:
     """The import names that `flowkit check` is about."""
-    found = plugins.found()
+    found = flowkit.plugins.found()
     if name in found:
         return _load(name, found[name]).packages
     sys.path.insert(0, os.getcwd())  # as `python -m` does
