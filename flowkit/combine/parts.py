@@ -81,7 +81,8 @@ def say_where(error: Exception, place: int, came: Shape, whole: Shape) -> None:
     input_shape = input_shape if tuple(came) == tuple(whole) else tuple(whole)
     # Each chain on the way out adds its part.
     error.flowkit = said, places, input_shape  # pyright: ignore[reportAttributeAccessIssue]
-    behind = f"; the chain's input was {input_shape}" if input_shape else ""
+    about_shapes = input_shape and "shape" in said
+    behind = f"; the chain's input was {input_shape}" if about_shapes else ""
     error.args = (f"layer {'.'.join(map(str, places))}, {said}{behind}",)
 
 

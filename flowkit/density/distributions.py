@@ -60,11 +60,8 @@ class GivenFlow(Distribution):
         self.told_by = told_by
         self.batch = batch
         self.noise_shape = noise_shape
-        event_shape = () if noise_shape is None else bijection.shape(noise_shape, inverse=True)
         super().__init__(
-            torch.Size(() if batch is None else (batch,)),
-            torch.Size(event_shape),
-            validate_args=False,
+            torch.Size(() if batch is None else (batch,)), self._event_shape(), validate_args=False
         )
 
     @property
@@ -164,8 +161,19 @@ class GivenFlow(Distribution):
         try:
             return run(self.bijection, z, inverse=True)
         except Exception as error:
-            error.add_note(f"The noise's shape {self.noise_shape} was told by {self.told_by}.")
+            error.add_note(f"The noise's shape {self.noise_shape} comes from {self.told_by}.")
             raise
+
+    def _event_shape(self) -> torch.Size:
+        if self.noise_shape is None:
+            return torch.Size()
+        try:
+            return torch.Size(self.bijection.shape(self.noise_shape, inverse=True))
+        except ValueError as error:
+            raise ValueError(
+                f"Flow: expected noise that the bijection can take, got {self.noise_shape} from "
+                f"{self.told_by}: {error}"
+            ) from error
 
     def _known_shape(self) -> Shape:
         if self.noise_shape is None:

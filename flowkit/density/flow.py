@@ -7,7 +7,7 @@ from torch.distributions import Distribution
 
 from flowkit.combine.parts import require_bijection, run
 from flowkit.conditions import batch_of
-from flowkit.contract import Bijection, Cond, Shape, frozen, require_channels, wide
+from flowkit.contract import Bijection, Cond, Shape, exactly, frozen, require_channels, wide
 from flowkit.density.base import StandardNormal
 from flowkit.density.distributions import GivenFlow
 from flowkit.density.noise import Temperature, log_prob
@@ -61,13 +61,13 @@ class Flow(nn.Module):
 
     def encode(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         """z and log|det dz/dx| (B,) for data x (B, C, *S)."""
-        self._require_condition("encode", cond)
-        return run(self.bijection, _data("encode", x), cond)
+        self._require_condition(cond)
+        return run(self.bijection, _data(x), cond)
 
     def decode(self, z: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         """x and log|det dx/dz| (B,) for noise z (B, C', *S')."""
-        self._require_condition("decode", cond)
-        return run(self.bijection, _data("decode", z), cond, inverse=True)
+        self._require_condition(cond)
+        return run(self.bijection, _data(z), cond, inverse=True)
 
     def log_prob(self, x: Tensor, cond: Cond = None) -> Tensor:
         """Log-density (B,) of each sample, in nats.
@@ -139,11 +139,11 @@ class Flow(nn.Module):
                 belong together.
             NotImplementedError: the base has no mean, and the temperature isn't 1.
         """
-        lead = self._lead("sample", cond, num_samples, noise)
-        told_by = "shape="
-        if shape is None and noise is not None:
-            shape, told_by = self._shape_of(noise, lead, cond), "noise="
-        given = self._given("sample", cond, shape, told_by)
+        if noise is not None:
+            require_channels("Flow.sample (noise)", noise)
+        lead = self._lead(cond, num_samples, noise)
+        before = len(lead) + (cond is not None)
+        given = self._given(cond, shape, None if noise is None else tuple(noise.shape[before:]))
         return given.sample_with(lead, temperature=temperature, noise=noise)
 
     def rsample_and_log_prob(
@@ -156,8 +156,8 @@ class Flow(nn.Module):
         """Samples and their log-densities, in one pass, with gradients through both: what an ELBO
         needs. Arguments and errors are those of `sample`; the densities are (B,) or
         (num_samples, B), without a condition (1,) or (num_samples,)."""
-        lead = self._lead("rsample_and_log_prob", cond, num_samples)
-        given = self._given("rsample_and_log_prob", cond, shape)
+        lead = self._lead(cond, num_samples)
+        given = self._given(cond, shape)
         return given.rsample_and_log_prob(lead)
 
     def given(self, cond: Cond = None, *, shape: Shape | None = None) -> GivenFlow:
@@ -174,41 +174,39 @@ class Flow(nn.Module):
             ValueError: the shapes of condition, base and `shape` don't belong together, or nothing
                 here reads a condition.
         """
-        return self._given("given", cond, shape)
+        return self._given(cond, shape)
 
     def _given(
-        self, who: str, cond: Cond, shape: Shape | None, told_by: str = "shape="
+        self, cond: Cond, shape: Shape | None, noise_shape: Shape | None = None
     ) -> GivenFlow:
-        batch = self._require_condition(who, cond)
+        """Where base, `shape` and `noise_shape` say how large a sample is, they have to agree."""
+        batch = self._require_condition(cond)
         if shape is not None and not isinstance(shape, tuple | list):
             raise TypeError(
-                f"Flow.{who}: expected shape=(C, *S) of one sample, got {type(shape).__name__}"
+                f"Flow: expected shape=(C, *S) of one sample, got {type(shape).__name__}"
             )
-        asked = None if shape is None else self.bijection.shape(tuple(shape))
-        noise = None if isinstance(self.base, StandardNormal) else self._made(cond)
+        noise = None
         if isinstance(self.base, StandardNormal):
-            known = self.base.shape(cond)
+            by_base = self.base.shape(cond)
         else:
-            assert noise is not None
-            known = tuple(noise.event_shape)
+            noise = self._made(cond)
+            by_base = tuple(noise.event_shape)
             wanted = [(1,), ()] if batch is None else [(batch,)]
             if tuple(noise.batch_shape) not in wanted:
                 raise ValueError(
-                    f"Flow.{who}: expected a base of batch shape {wanted[0]}, got "
-                    f"{tuple(noise.batch_shape)} with event shape {known}"
+                    f"Flow: expected a base of batch shape {wanted[0]}, got "
+                    f"{tuple(noise.batch_shape)} with event shape {by_base}"
                 )
-        if known is not None and asked not in (None, known):
-            raise ValueError(
-                f"Flow.{who}: expected noise of the base's shape {known}, got {asked} from "
-                f"{told_by}{shape}"
-            )
+        said = {"the base": by_base, "the noise": noise_shape}
+        if shape is not None:
+            said[f"shape={tuple(shape)}"] = self.bijection.shape(tuple(shape))
+        said = {who: size for who, size in said.items() if size is not None}
+        if len({*said.values()}) > 1:
+            raise ValueError(f"Flow: expected one shape (C, *S) of the noise, got {said}")
+        told_by, known = next(iter(said.items()), ("", None))
+        bijection = self.bijection if cond is None else self.bijection.given(cond)
         return GivenFlow(
-            self.bijection if cond is None else self.bijection.given(cond),
-            self.base,
-            noise,
-            batch=batch,
-            noise_shape=known if asked is None else asked,
-            told_by="the base" if asked is None else f"{told_by}{shape}",
+            bijection, self.base, noise, batch=batch, noise_shape=known, told_by=told_by
         )
 
     def _made(self, cond: Cond) -> Distribution:
@@ -221,7 +219,7 @@ class Flow(nn.Module):
             raise
 
     def _lead(
-        self, who: str, cond: Cond, num_samples: int | None, noise: Tensor | None = None
+        self, cond: Cond, num_samples: int | None, noise: Tensor | None = None
     ) -> tuple[int, ...]:
         """The axes that samples have before those of the condition's batch."""
         if num_samples is None:
@@ -230,40 +228,36 @@ class Flow(nn.Module):
             return (1,) if noise is None else tuple(noise.shape[:1])
         if not isinstance(num_samples, int) or isinstance(num_samples, bool):
             raise TypeError(
-                f"Flow.{who}: expected num_samples as an integer, got {type(num_samples).__name__}"
+                f"Flow.sample: expected num_samples as an integer, got {type(num_samples).__name__}"
             )
         if num_samples < 1:
-            raise ValueError(f"Flow.{who}: expected num_samples >= 1, got {num_samples}")
+            raise ValueError(f"Flow.sample: expected num_samples >= 1, got {num_samples}")
         return (num_samples,)
-
-    def _shape_of(self, noise: Tensor, lead: tuple[int, ...], cond: Cond) -> Shape:
-        """(C, *S) of the samples that this noise makes."""
-        require_channels("Flow.sample, noise", noise)
-        before = len(lead) + (cond is not None)
-        return self.bijection.shape(tuple(noise.shape[before:]), inverse=True)
 
     def fold(self) -> Flow:
         """The same density as a frozen copy, cheap for inference, see `Bijection.fold`."""
+        if not exactly(self, Flow):
+            return frozen(self)
         return Flow(self.bijection.fold(), frozen(self.base))
 
-    def _require_condition(self, who: str, cond: Cond) -> int | None:
+    def _require_condition(self, cond: Cond) -> int | None:
         """The number of samples that `cond` is for; None without one."""
         if cond is None:
             return None
         if isinstance(cond, int) and not isinstance(cond, bool):
             raise TypeError(
-                f"Flow.{who}: expected a condition (a tensor, or a mapping of tensors), got the "
-                f"number {cond} (num_samples={cond}?)"
+                "Flow: expected a condition (a tensor, or a mapping of tensors), got the number "
+                f"{cond} (num_samples={cond}?)"
             )
-        batch = batch_of(f"Flow.{who}", cond)
+        batch = batch_of("Flow", cond)
         if not self.conditional:
             raise ValueError(
-                f"Flow.{who}: expected no condition, since nothing in this flow reads one; got one "
+                "Flow: expected no condition, since nothing in this flow reads one; got one "
                 "(cond_channels= makes a layer conditional)"
             )
         return batch
 
 
-def _data(who: str, x: Tensor) -> Tensor:
-    require_channels(f"Flow.{who}", x)
+def _data(x: Tensor) -> Tensor:
+    require_channels("Flow", x)
     return wide(x)
