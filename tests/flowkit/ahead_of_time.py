@@ -16,8 +16,8 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from flowkit.ops.affine_coupling import triton as coupling
-from flowkit.ops.conv1x1 import triton as conv1x1
+from flowkit.ops.coupling import triton as coupling
+from flowkit.ops.linear import triton as linear
 
 TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16"}
 SIGMOID = {"EXPONENTIAL": False, "FIRST": 2.0, "FLOOR": 1e-4}
@@ -51,30 +51,30 @@ def couplings():
                 )
 
 
-def convolutions():
+def linear_maps():
     for channels in (12, 24, 48, 192):
-        size = conv1x1.tiles(channels)
+        size = linear.tiles(channels)
         # One TF32 product for comparison: what is as exact as float32 takes three.
         for precision in ("tf32x3", "tf32"):
             shared = {"PRECISION": precision, "ROWS": size.rows}
             yield (
-                f"conv1x1 {channels} {precision}",
-                conv1x1._multiply,
+                f"linear {channels} {precision}",
+                linear._multiply,
                 dict.fromkeys(("x", "weight", "bias", "y"), "*fp32"),
                 {
                     **shared,
                     "BIAS": True,
                     "CHANNELS": channels,
                     "DEPTH": size.depth,
-                    "PIXELS": size.pixels,
+                    "PLACES": size.places,
                 },
                 size.warps,
             )
             yield (
-                f"conv1x1 weight gradient {channels} {precision}",
-                conv1x1._weight_gradient,
+                f"linear weight gradient {channels} {precision}",
+                linear._weight_gradient,
                 dict.fromkeys(("grad", "x", "weight_partial", "bias_partial"), "*fp32"),
-                {**shared, "PIXELS": size.weight_pixels},
+                {**shared, "PLACES": size.weight_places},
                 size.warps,
             )
 
@@ -124,7 +124,7 @@ def report(result, capability):
 if __name__ == "__main__":
     capabilities = [int(argument) for argument in sys.argv[1:]] or [80, 90]
     found = {}
-    for name, *case in (*couplings(), *convolutions()):
+    for name, *case in (*couplings(), *linear_maps()):
         for capability in capabilities:
             found[f"{name} sm_{capability}"] = report(compiled(*case, capability), capability)
             print(name, capability, found[f"{name} sm_{capability}"], file=sys.stderr, flush=True)

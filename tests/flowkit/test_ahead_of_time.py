@@ -57,8 +57,8 @@ def test_couplings_load_16_bytes_at_a_time(compiled):
         assert report["wide loads"] >= 8, name
 
 
-def test_pixels_are_loaded_16_bytes_at_a_time(compiled):
-    for name, report in of(compiled, "conv1x1", "tf32 ").items():
+def test_places_are_loaded_16_bytes_at_a_time(compiled):
+    for name, report in of(compiled, "linear", "tf32 ").items():
         # The weight and the bias, which stay in the cache, may take narrower loads.
         assert report["wide loads"] > report["loads"] / 2, name
 
@@ -67,8 +67,8 @@ def test_couplings_use_no_tensor_core(compiled):
     assert {report["tf32 products"] for report in of(compiled, "coupling").values()} == {0}
 
 
-def test_convolutions_multiply_three_times_in_tf32(compiled):
-    for name, report in of(compiled, "conv1x1", "tf32 ").items():
+def test_linear_maps_multiply_three_times_in_tf32(compiled):
+    for name, report in of(compiled, "linear", "tf32 ").items():
         single = compiled[name.replace("tf32x3", "tf32")]["tf32 products"]
         assert single > 0, name
         assert report["tf32 products"] >= 3 * single, name
