@@ -243,7 +243,8 @@ def require_shape(
 
 
 def _fits(shape: Shape, channels: int | None, axes: int | None) -> bool:
-    return channels in (None, shape[0]) and axes in (None, len(shape) - 1)
+    # Not by `in`, which a compiler answers wrongly about sizes that it leaves open.
+    return (channels is None or channels == shape[0]) and (axes is None or axes == len(shape) - 1)
 
 
 def _expected(channels: int | None, axes: int | None) -> str:

@@ -135,7 +135,7 @@ def _merged(actnorm: Bijection, linear: Bijection) -> FoldedLinear:
     """W·(x + b)·s as (W·s)·x + W·s·b, worked out in float64."""
     assert isinstance(actnorm, ActNorm)
     assert isinstance(linear, InvertibleLinear)
-    matrix = linear.weight.matrix()
+    matrix = wide(linear.weight.matrix())
     weight = matrix.double() * actnorm.log_scale.double().exp()
     bias = weight @ actnorm.bias.double()
     return FoldedLinear(weight.to(matrix.dtype), bias.to(matrix.dtype))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import torch
 from torch import Tensor
 
 from flowkit.contract import Bijection, Cond, Shape
@@ -87,5 +88,7 @@ def say_where(error: Exception, place: int, came: Shape, whole: Shape) -> None:
 
 
 def _speaks(error: Exception) -> bool:
-    """Whether its words are all that it carries."""
+    """Whether its words are all that it carries, and nobody is compiling who couldn't read them."""
+    if torch.compiler.is_compiling():
+        return False
     return [*map(type, error.args)] == [str] and not isinstance(error, KeyError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from flowkit.elementwise.mapping import Elementwise, apply
 from flowkit.nets.conditioner import ask, fold, given
 
 
-class Parameterized(Bijection):
+class Parameterized(Bijection, ABC):
     """y = how(x; params(x, cond)) on the last channels: a family says what `params` may see.
 
     A subclass sets `how` and `channels`, and defines `params` such that it is the same for x and y.
@@ -21,9 +22,9 @@ class Parameterized(Bijection):
     channels: int
     how: Elementwise
 
+    @abstractmethod
     def params(self, x: Tensor, cond: Cond) -> Tensor:
         """(B, count·n, *S) for the last n channels of x (B, C, *S), which may be either side's."""
-        raise NotImplementedError(f"{type(self).__name__} has no params")
 
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_channels(self, x, self.channels)

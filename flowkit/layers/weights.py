@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from flowkit.contract import wide_dtype
+
 
 class Weight(nn.Module):
     """An invertible matrix W (C, C)."""
 
     def matrix(self) -> Tensor:
-        """W, in the precision of the parameters."""
+        """W, in float32 or wider where it has to be computed."""
         raise NotImplementedError
 
     def inverse(self) -> Tensor:
@@ -60,7 +62,7 @@ class PLU(Weight):
 
     def matrix(self) -> Tensor:
         lower, upper = self._factors()
-        return (self.permutation.double() @ lower @ upper).to(self.lower.dtype)
+        return (self.permutation.double() @ lower @ upper).to(wide_dtype(self.lower))
 
     def inverse(self) -> Tensor:
         lower, upper = self._factors()
@@ -93,7 +95,7 @@ class Orthogonal(Weight):
         self.vectors = nn.Parameter(torch.randn(channels, channels))
 
     def matrix(self) -> Tensor:
-        return self._rotation().to(self.vectors.dtype)
+        return self._rotation().to(wide_dtype(self.vectors))
 
     def inverse(self) -> Tensor:
         return self._rotation().mT
