@@ -6,9 +6,17 @@
     def test_my_layer(check):
         check()
 
-A layer says in `examples()` how to build it and what it takes; every example meets every check. The
-layer is taken to be a bijection of ℝⁿ onto ℝⁿ, for both sides are fed normal random numbers.
-Needs the packages of the extra `flowkit[testing]`.
+A layer says in `examples()` how to build it and what it takes; every example meets every check, at
+its own size and at a longer one. Both sides are fed normal random numbers, or what
+`torch.distributions.biject_to` makes of them where the example names a domain or codomain.
+
+What a layer is promised: its input is float32 or float64, for `Chain` and `Flow` widen what is
+narrower once, at their entrance; parameters are in the input's precision, or in float32 with an
+input in float64, where raising an error is no fault. `flowkit.ask` asks a net in its own precision
+(and under autocast it may answer in bfloat16: `flowkit.wide` the answer); `flowkit.sum_logdet`,
+`zero_logdet` and `same_logdet` make log-dets of the right shape and precision.
+
+A failure names the smallest case. Needs the packages of the extra `flowkit[testing]`.
 """
 
 from flowkit.testing.checks import (
@@ -17,20 +25,27 @@ from flowkit.testing.checks import (
     check_compiles,
     check_condition,
     check_copies,
+    check_density,
+    check_empty_batch,
+    check_exports,
+    check_extremes,
     check_fold,
+    check_given,
     check_gradients,
     check_independent_samples,
     check_logdet,
+    check_logdet_in_place,
     check_low_precision,
-    check_prepare,
     check_pure,
+    check_reuse,
     check_reversible,
     check_round_trip,
     check_shapes,
 )
 from flowkit.testing.discover import all_examples, all_layers
+from flowkit.testing.draws import Draw
 from flowkit.testing.parametrize import parametrize_with_checks
-from flowkit.testing.randomize import Draw, random_inputs, randomized
+from flowkit.testing.randomize import random_inputs, randomized
 
 __all__ = [
     "Draw",
@@ -41,13 +56,19 @@ __all__ = [
     "check_compiles",
     "check_condition",
     "check_copies",
+    "check_density",
+    "check_empty_batch",
+    "check_exports",
+    "check_extremes",
     "check_fold",
+    "check_given",
     "check_gradients",
     "check_independent_samples",
     "check_logdet",
+    "check_logdet_in_place",
     "check_low_precision",
-    "check_prepare",
     "check_pure",
+    "check_reuse",
     "check_reversible",
     "check_round_trip",
     "check_shapes",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flowkit.contract import Bijection, Example
-from flowkit.testing.checks import all_checks
+from flowkit.testing.checks import EXPLAINING, all_checks
 from flowkit.testing.discover import all_layers, examples_of
 from flowkit.testing.draws import Check
 
@@ -24,12 +24,33 @@ class Case:
     check: Check
 
     def __call__(self) -> None:
+        __tracebackhide__ = True
+        try:
+            self.check(self.example)
+        except AssertionError:
+            cause = self._explaining()
+            if cause is None:
+                raise
+            raise AssertionError(f"{self.layer.__name__}: follows from {cause}") from None
+        self._require_layer()
+
+    def _explaining(self) -> str | None:
+        """Which check fails as well that this one's failure follows from, or None."""
+        for check in EXPLAINING:
+            if check is self.check:
+                return None
+            try:
+                check(self.example)
+            except AssertionError as error:
+                return f"{check.__name__}: {error}"
+        return None
+
+    def _require_layer(self) -> None:
         built = type(self.example.build())
         if not issubclass(built, self.layer):
             raise AssertionError(
                 f"{self.layer.__name__}: expected examples() to build one, got {built.__name__}"
             )
-        self.check(self.example)
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import biject_to
 
+from flowkit.combine.parts import require_bijection
 from flowkit.contract import Bijection, Cond, Example
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One try of a check: B samples, `scale` times normal, of the layer and numbers of `seed`."""
-
-    batch: int = 2
-    seed: int = 0
-    scale: float = 1.0
+from flowkit.testing.draws import LAYOUTS, Draw
 
 
 def randomized(example: Example, seed: int, dtype: torch.dtype = torch.float32) -> Bijection:
@@ -26,10 +20,13 @@ def randomized(example: Example, seed: int, dtype: torch.dtype = torch.float32) 
     Layers start as the identity, which passes anything. The noise on an n×n matrix has a spectral
     norm of about 0.3·2, so that orthogonal ones stay far from singular. Buffers and frozen
     parameters stay, because one may have been worked out from another.
+
+    Raises:
+        TypeError: what `build` makes isn't a bijection that is ready for use.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        layer = example.build()
+        layer = require_bijection(example, example.build())
         for parameter in layer.parameters():
             if parameter.requires_grad and parameter.numel():
                 fan_in = parameter.numel() // parameter.shape[0] if parameter.dim() > 1 else 1
@@ -37,21 +34,43 @@ def randomized(example: Example, seed: int, dtype: torch.dtype = torch.float32) 
     return layer.to(dtype)
 
 
-def random_inputs(
-    example: Example, draw: Draw, dtype: torch.dtype = torch.float32
-) -> tuple[Tensor, Cond]:
-    """x (B, *example.shape), scaled by `draw.scale`, and a standard normal condition of its kind
-    (None, a tensor or a dict of tensors)."""
+def random_inputs(example: Example, draw: Draw) -> tuple[Tensor, Cond]:
+    """x (B, *example.shape) in the example's domain and a standard normal condition of its kind
+    (None, a tensor or a dict of tensors), as `draw` has it.
+
+    x is `draw.scale` times normal; in a domain other than all of ℝⁿ it is what
+    `torch.distributions.biject_to` makes of normal numbers, scaled by no more than 1, for its ends
+    are far out there.
+    """
     generator = torch.Generator().manual_seed(draw.seed)
 
     def normal(shape: tuple[int, ...]) -> Tensor:
         # Drawn in float64 for every dtype, so that all precisions see the same numbers.
-        noise = torch.randn(draw.batch, *shape, generator=generator, dtype=torch.float64)
-        return noise.to(dtype)
+        return torch.randn(draw.batch, *shape, generator=generator, dtype=torch.float64)
 
-    x = draw.scale * normal(example.shape)
+    def placed(value: Tensor) -> Tensor:
+        return laid_out(value.to(draw.dtype), draw.layout)
+
+    scale = draw.scale if example.domain is None else min(draw.scale, 1.0)
+    x = into(example.domain, scale * normal(example.shape))
     if example.cond_shape is None:
-        return x, None
+        return placed(x), None
     if isinstance(example.cond_shape, Mapping):
-        return x, {key: normal(shape) for key, shape in example.cond_shape.items()}
-    return x, normal(example.cond_shape)
+        entries = {key: placed(normal(shape)) for key, shape in example.cond_shape.items()}
+        return placed(x), entries
+    return placed(x), placed(normal(example.cond_shape))
+
+
+def into(domain: Any, value: Tensor) -> Tensor:
+    """Real numbers moved into a constraint of torch.distributions; None leaves them."""
+    return value if domain is None else biject_to(domain)(value)
+
+
+def laid_out(x: Tensor, layout: str) -> Tensor:
+    """The same numbers, lying in memory as LAYOUTS says."""
+    assert layout in LAYOUTS
+    if layout == "channels last":
+        return x.movedim(1, -1).contiguous().movedim(-1, 1)
+    if layout == "every other element":
+        return x.repeat_interleave(2, dim=-1)[..., ::2]
+    return x.contiguous()

@@ -1,0 +1,84 @@
+"""Shapes and dtypes."""
+
+from __future__ import annotations
+
+import torch
+
+from flowkit.contract import Example, Shape
+from flowkit.testing.comparison import require_equal
+from flowkit.testing.draws import Draw, over_draws
+from flowkit.testing.subject import Side, Subject, subject_of
+
+
+@over_draws(dtypes=(torch.float64, torch.float32))
+def check_shapes(example: Example, draw: Draw) -> None:
+    """Value and log-det have the shapes and dtypes of the contract, both ways; `shape` foretells
+    the former, and refuses what the layer refuses."""
+    subject = subject_of(example, draw)
+    for side, back in zip(subject.sides, (subject.y, subject.x), strict=True):
+        _require_form(side, subject, tuple(back.shape))
+    require_equal(subject.who, "elements per sample", subject.y[0].numel(), subject.x[0].numel())
+    x_shape, y_shape = tuple(subject.x.shape[1:]), tuple(subject.y.shape[1:])
+    for shape, inverse, expected in ((x_shape, False, y_shape), (y_shape, True, x_shape)):
+        call = f"{subject.who}.shape({shape}{', inverse=True' if inverse else ''})"
+        try:
+            foretold = subject.layer.shape(shape, inverse=inverse)
+        except Exception as error:
+            raise AssertionError(
+                f"{call}: expected {expected}, got {type(error).__name__}: {error}"
+            ) from error
+        require_equal(f"{call}", "the shape", foretold, expected)
+    _check_mixed(example, draw)
+    if draw == Draw(batch=draw.batch):
+        _check_refusal(subject, x_shape)
+
+
+def _require_form(side: Side, subject: Subject, expected: Shape) -> None:
+    value, logdet = side(side.value, subject.cond)
+    dtype = side.value.dtype
+    advice = "(flowkit.sum_logdet, zero_logdet, same_logdet see to that)"
+    require_equal(side.who, "a value of shape", tuple(value.shape), expected)
+    require_equal(side.who, f"{dtype} for {dtype} input, a value of", value.dtype, dtype)
+    require_equal(
+        side.who, f"a log-det for each sample {advice}, shape", tuple(logdet.shape), expected[:1]
+    )
+    require_equal(side.who, f"a log-det for {dtype} input {advice} in", logdet.dtype, dtype)
+
+
+def _check_mixed(example: Example, draw: Draw) -> None:
+    """float64 input to float32 parameters gives float64, or an error, which isn't silent."""
+    if draw.dtype != torch.float64:
+        return
+    subject = subject_of(example, draw, layer_dtype=torch.float32)
+    for side, back in zip(subject.sides, (subject.y, subject.x), strict=True):
+        try:
+            side.map(side.value, subject.cond)
+        except RuntimeError:
+            continue
+        _require_form(
+            Side(f"{side.who}, float32 parameters", *side[1:]), subject, tuple(back.shape)
+        )
+
+
+def _check_refusal(subject: Subject, shape: Shape) -> None:
+    """`shape` refuses another number of channels, or an odd size, where `forward` does."""
+    channels, *places = shape
+    others = [(channels + 1, *places)]
+    if places:
+        others.append((*shape[:-1], shape[-1] + 1))
+    if subject.cond is not None:
+        others = others[:1]  # of another size the condition would be refused
+    for other in others:
+        try:
+            foretold = subject.layer.shape(other)
+        except ValueError:
+            continue
+        value = subject.x.new_zeros(len(subject.x), *other) + 0.5
+        try:
+            came = subject.layer(value, subject.cond)[0]
+        except Exception as error:
+            raise AssertionError(
+                f"{subject.who}.shape({other}): expected a ValueError, since forward refuses such "
+                f"samples, got {foretold}; forward: {type(error).__name__}: {error}"
+            ) from error
+        require_equal(f"{subject.who}.shape({other})", "", foretold, tuple(came.shape[1:]))
