@@ -18,7 +18,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from llflow import data
-from llflow.commands.arguments import path
 from llflow.network.model import LLFlow
 from llflow.picture import files as picture_files
 from llflow.picture import preprocess, retinex
@@ -165,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--picture",
-        type=path,
+        type=experiment.path,
         metavar="FILE",
         help="a dark picture, for a sheet of what each constant makes of it",
     )

@@ -16,7 +16,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from llflow import data
-from llflow.commands.arguments import path
 from llflow.enhancement import enhance
 from llflow.network.model import LLFlow
 from llflow.picture import files as picture_files
@@ -193,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--picture",
-        type=path,
+        type=experiment.path,
         nargs=2,
         metavar=("DARK", "BRIGHT"),
         help="one more pair, to show the stitched pictures and their maps",

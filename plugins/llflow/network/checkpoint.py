@@ -17,7 +17,7 @@ from llflow.atomic import write_atomically
 from llflow.errors import LLFlowError
 from llflow.network.model import Config, LLFlow
 
-DEFAULTS = Path(__file__).parent / "weights"
+DEFAULTS = Path(__file__).parents[1] / "weights"
 DEFAULT = "tiny"
 _HINT = "; `llflow convert` turns the authors' checkpoints into files for llflow"
 
