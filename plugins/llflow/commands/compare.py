@@ -13,7 +13,7 @@ from llflow.commands.scoring import Figures, figures
 EPILOG = """\b
 examples:
   llflow compare results/ LOL/eval15/high
-  llflow compare results/ LOL/eval15/high --lpips alex --lpips vgg --csv each.csv
+  llflow compare results/ LOL/eval15/high --lpips vgg --csv each.csv
 """
 
 

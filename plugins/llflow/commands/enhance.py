@@ -10,8 +10,8 @@ from llflow.commands.options import (
     FROM_ONE,
     PATH,
     Weights,
-    device,
     device_of,
+    device_option,
     report,
     sampling,
     shown,
@@ -50,7 +50,7 @@ examples:
     metavar="W",
     help="Shipped weights by name, or a .safetensors file.",
 )
-@device
+@device_option
 @click.option(
     "--max-pixels",
     type=FROM_ONE,

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 EPILOG = """\b
 examples:
   llflow evaluate --data LOL/our485 --split tiny
-  llflow evaluate --data LOL/eval15 --weights mine.safetensors --json eval.json
-  llflow evaluate --data LOL/eval15 --weights tiny --weights mine.safetensors
+  llflow evaluate --data LOL/eval15 --weights mine.safetensors --json all.json
+  llflow evaluate --data PAIRS --weights tiny --weights mine.safetensors
 """
 
 

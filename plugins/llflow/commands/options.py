@@ -67,7 +67,7 @@ def together(*options: Decorator) -> Decorator:
     return decorate
 
 
-device = click.option(
+device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",

@@ -12,8 +12,8 @@ import click
 
 from llflow.commands.options import (
     PATH,
-    device,
     device_of,
+    device_option,
     read_split,
     refuse_existing,
     report,
@@ -59,7 +59,7 @@ figures = together(
         help="Pictures of one scene, for honest intervals: "
         '{"clusters": [["1", "2"], ...]} as for llflow train.',
     ),
-    device,
+    device_option,
     click.option(
         "--lpips",
         multiple=True,

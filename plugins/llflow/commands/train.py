@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llflow.commands.options import FROM_ONE, PATH, device, device_of, read_split, shown
+from llflow.commands.options import FROM_ONE, PATH, device_of, device_option, read_split, shown
 
 if TYPE_CHECKING:
     from llflow.data import PairFiles
@@ -113,7 +113,7 @@ def _option(field: Any, shipped: Any, choices: Any) -> click.Option:
     metavar="DIR",
     help="Bright ones without dark partners, for --synthetic-share.",
 )
-@device
+@device_option
 @click.option(
     "--validate-every",
     type=FROM_ONE,
