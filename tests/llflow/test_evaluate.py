@@ -4,13 +4,13 @@ import csv
 import json
 import math
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import bootstrap as scipy_bootstrap
 
 from llflow import data
 from llflow.enhancement import NotFinite, draw, enhance
@@ -181,12 +181,26 @@ def test_good_pictures_pass_the_check(folders):
 # --- intervals ---------------------------------------------------------------------------------
 
 
-def test_intervals_are_scipys_over_pictures():
-    values = np.random.default_rng(0).gamma(2, size=(40, 2))
-    ours = bootstrap(values, list(range(40)))
-    theirs = scipy_bootstrap((values,), np.mean, method="percentile", rng=1).confidence_interval
-    # Two draws of 9,999: a 2.5 % quantile is known to about 2 % of the interval's width.
-    assert ours == pytest.approx(np.array(theirs), abs=0.03 * np.ptp(ours, axis=0).max())
+def test_intervals_are_those_of_scenes_drawn_by_hand():
+    """Scenes of 1 to 4 pictures, as often as a multinomial says."""
+    rng = np.random.default_rng(0)
+    scenes = rng.integers(20, size=50)
+    values = rng.gamma(2, size=(50, 2)) + scenes[:, None] / 10
+    ours = bootstrap(values, scenes.tolist())
+    present = np.unique(scenes)
+    times = rng.multinomial(len(present), np.full(len(present), 1 / len(present)), 20_000)
+    weights = times[:, np.searchsorted(present, scenes)]
+    means = weights @ values / weights.sum(1, keepdims=True)
+    expected = np.quantile(means, [0.025, 0.975], axis=0)
+    # Two sets of draws: a 2.5 % quantile of 10,000 is known to about 2 % of the interval's width.
+    assert ours == pytest.approx(expected, abs=0.03 * np.ptp(ours, axis=0).max())
+
+
+def test_without_scipy_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.delitem(sys.modules, "scipy.stats", raising=False)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(ModuleNotFoundError, match=r"^scipy isn't installed: pip install 'flowkit"):
+        bootstrap(np.zeros((3, 1)), [0, 1, 2])
 
 
 def test_intervals_are_the_same_each_time_and_hold_the_mean():
