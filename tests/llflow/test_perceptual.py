@@ -172,8 +172,6 @@ def test_without_the_package(monkeypatch, trunks):
     monkeypatch.setitem(sys.modules, "lpips", None)
     message = r"^lpips isn't installed: pip install 'flowkit\[metrics\]'$"
     with pytest.raises(Unavailable, match=message):
-        Unavailable, match=r"^lpips isn't installed: pip install 'flowkit\[metrics\]'$"
-    ):
         Perceptual("squeeze", trunks["squeeze"])
 
 
