@@ -213,7 +213,7 @@ def test_wrong_usage_is_one_line(evaluate, pairs_folder, monkeypatch, arguments,
     [
         ([], "Missing argument 'OUTPUTS'", 2),
         (["pairs/low"], "Missing argument 'REFERENCE'", 2),
-        (["pairs/low", "pairs/high", "--weights", "tiny"], "No such option '--weights'", 2),
+        (["pairs/low", "pairs/high", "--weights", "tiny"], "No such option", 2),
         (["pairs/low", "pairs/high", "--csv", "pairs/low/0.png"], "picture that is scored", 2),
         (["nowhere", "pairs/high"], "nowhere: expected a folder", 1),
         (["pairs/low", "few"], "few: no picture of the same name", 1),
