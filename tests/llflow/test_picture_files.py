@@ -635,5 +635,5 @@ def test_what_cannot_be_opened_is_the_systems_error(tmp_path):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(PictureError, match="empty"):
+    with pytest.raises(PictureError, match="neither pipes nor devices are read"):
         picture_files.read(tmp_path / "pipe")

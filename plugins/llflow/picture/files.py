@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,10 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
         PictureError: it isn't such a picture, is damaged, or too large.
         OSError: the file can't be read.
     """
-    if path.stat().st_size == 0:
+    status = path.stat()
+    if not (S_ISREG(status.st_mode) or S_ISDIR(status.st_mode)):  # a folder fails to open
+        raise PictureError("neither pipes nor devices are read, only files")
+    if S_ISREG(status.st_mode) and status.st_size == 0:
         raise PictureError("the file is empty")
     with path.open("rb") as file, warnings.catch_warnings():
         # Pillow warns about large pictures; the limit here is max_pixels.
