@@ -17,7 +17,7 @@ from llflow import errors
 from llflow.enhancement import enhance
 from llflow.jobs import PlanError
 from llflow.network import checkpoint, official
-from llflow.picture import files as picture_files
+from llflow.picture import codec
 
 
 def picture(path, mode="RGB", size=(13, 9), seed=0, **options):
@@ -37,9 +37,7 @@ def files(folder):
 
 
 def bright_of(model, source, **options):
-    return np.asarray(
-        picture_files.to_pil(enhance(model, picture_files.read(source).image, **options))
-    )
+    return np.asarray(codec.to_pil(enhance(model, codec.read(source).image, **options)))
 
 
 # --- enhance ---------------------------------------------------------------------------------
@@ -514,7 +512,7 @@ def test_a_reader_that_has_gone_is_no_traceback(authors, tmp_path, arguments):
         (errors.LLFlowError("odd"), 1, "odd"),
         (errors.UsageError("odd"), 2, "odd"),
         (PlanError("odd"), 2, "odd"),
-        (picture_files.PictureError("odd"), 1, "odd"),
+        (codec.PictureError("odd"), 1, "odd"),
         (checkpoint.CheckpointError("odd"), 1, "odd"),
         (FileNotFoundError(2, "No such file", "x"), 1, "x: No such file"),
         (OSError("odd"), 1, "odd"),
@@ -552,7 +550,7 @@ def test_every_error_of_llflow_is_on_the_ladder():
         if isinstance(value, type) and issubclass(value, Exception)
     ]
     ours = {kind for kind in raised if kind.__module__.startswith("llflow.")}
-    assert {PlanError, picture_files.PictureError, checkpoint.CheckpointError} <= ours
+    assert {PlanError, codec.PictureError, checkpoint.CheckpointError} <= ours
     assert all(issubclass(kind, errors.LLFlowError) for kind in ours)
 
 

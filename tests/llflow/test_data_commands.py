@@ -258,7 +258,10 @@ def test_out_below_a_file(llflow, pairs, tmp_path):
         (["check", ""], "expected a path, got an empty text"),
         (["check", "x", "--crop", "0"], "'--crop': 0 is not in the range x>=1"),
         (["split", "x"], "Missing option '-o' / '--out'"),
-        (["split", "x", "--out", "y", "--held-out", "1"], "'--held-out': 1.0 is not in the range 0<x<1"),
+        (
+            ["split", "x", "--out", "y", "--held-out", "1"],
+            "'--held-out': 1.0 is not in the range 0<x<1",
+        ),
         (["split", "x", "--out", "y", "--held-out", "nan"], "'nan' isn't a finite number"),
         (["split", "x", "--out", "y", "--held-out", "few"], "'few' is not a valid float"),
         (["split", "x", "--out", "y", "--seed", "-1"], "'--seed': -1 is not in the range x>=0"),

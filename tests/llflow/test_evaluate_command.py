@@ -1,4 +1,4 @@
-"""`llflow evaluate` and `llflow compare` as they are typed, also by mistake, and what they write."""
+"""`llflow evaluate` and `llflow compare` as typed, also by mistake, and what they leave."""
 
 import csv
 import hashlib
@@ -16,7 +16,7 @@ from llflow.commands import scoring
 from llflow.enhancement import enhance
 from llflow.evaluation import perceptual
 from llflow.evaluation.perceptual import Unavailable
-from llflow.picture import files as picture_files
+from llflow.picture import codec
 
 
 @pytest.fixture
@@ -93,8 +93,8 @@ def test_what_is_written(evaluate, weights, nano, pairs_folder, tmp_path, monkey
     assert (code, err) == (0, "")
     pictures = [f"saved/mine/{index}.png" for index in range(6)]
     assert files(tmp_path / "out") == ["all.json", "each.csv", *pictures]
-    dark = picture_files.read(pairs_folder / "low" / "3.png").image
-    expected = picture_files.to_pil(enhance(nano.fold(), dark, temperature=0.3, samples=2, seed=5))
+    dark = codec.read(pairs_folder / "low" / "3.png").image
+    expected = codec.to_pil(enhance(nano.fold(), dark, temperature=0.3, samples=2, seed=5))
     saved = np.asarray(Image.open(tmp_path / "out" / "saved" / "mine" / "3.png"))
     assert np.array_equal(saved, np.asarray(expected))
 
@@ -109,7 +109,7 @@ def test_what_is_written(evaluate, weights, nano, pairs_folder, tmp_path, monkey
     }
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     assert record["weights"] == {"mine.safetensors": {"file": "mine.safetensors", "sha256": digest}}
-    assert {"flowkit", "torch", "numpy", "pillow"} == set(record["versions"])
+    assert {"flowkit", "torch", "numpy", "pillow", "kornia", "scipy"} == set(record["versions"])
     assert record["lpips"] == {}
     with (tmp_path / "out" / "each.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
@@ -239,7 +239,7 @@ def test_wrong_usage_of_compare_is_one_line(
 def test_a_bad_picture_is_named_before_the_work(evaluate, weights, pairs_folder, content):
     bad = pairs_folder / "high" / "3.png"
     if content is None:
-        picture_files.write(bad, picture_files.Picture(picture_files.read(bad).image[:, :-1]))
+        codec.write(bad, codec.Picture(codec.read(bad).image[:, :-1]))
     else:
         bad.write_bytes(content)
     code, out, err = evaluate("--data", pairs_folder, "--weights", weights)

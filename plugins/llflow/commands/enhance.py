@@ -86,7 +86,7 @@ def command(
     from llflow import jobs
     from llflow.enhancement import enhance
     from llflow.network import checkpoint
-    from llflow.picture import files as picture_files
+    from llflow.picture import codec
 
     inputs = [*paths]
     if out is None:
@@ -98,7 +98,7 @@ def command(
     planned = jobs.plan(inputs, out, recursive=recursive)
     model = checkpoint.load(weights or checkpoint.DEFAULT).to(device_of(device)).fold()
 
-    def brighten(picture: picture_files.Picture) -> picture_files.Picture:
+    def brighten(picture: codec.Picture) -> codec.Picture:
         bright = enhance(model, picture.image, temperature=temperature, samples=samples, seed=seed)
         return picture.with_image(bright)
 
@@ -107,7 +107,7 @@ def command(
         brighten,
         overwrite=overwrite,
         skip_existing=skip_existing,
-        max_pixels=max_pixels or picture_files.MAX_PIXELS,
+        max_pixels=max_pixels or codec.MAX_PIXELS,
     )
     outcomes = list(tqdm(outcomes, total=len(planned), desc="enhancing", unit="picture"))
     failed = [outcome for outcome in outcomes if outcome.problem is not None]

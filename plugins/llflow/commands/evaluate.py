@@ -109,12 +109,12 @@ def _folder(weights: str) -> str:
 
 def _saved(scenes: Iterable[Scene], folders: dict[str, Path]) -> Iterator[Scene]:
     """The scenes, once their pictures are in the folders of their methods."""
-    from llflow.picture import files as picture_files
+    from llflow.picture import codec
 
     for scene in scenes:
         for method, folder in folders.items():
-            picture = picture_files.Picture(scene.pictures[method])
-            picture_files.write(folder / f"{scene.name}.png", picture)
+            picture = codec.Picture(scene.pictures[method])
+            codec.write(folder / f"{scene.name}.png", picture)
         yield scene
 
 

@@ -162,7 +162,7 @@ class Figures:
             trunks = {n: {"trunk": p.trunk.name, "sha256": p.sha256} for n, p in perceptual.items()}
             given = {"split": self.split, "scenes": self.scenes}
             record = {
-                **_made_by(["lpips", "torchvision"] if perceptual else []),
+                **_made_by(*(("lpips", "torchvision") if perceptual else ())),
                 **{name: str(value) for name, value in given.items() if value is not None},
                 **settings,
                 "device": str(where),
@@ -200,13 +200,12 @@ class Figures:
         return perceptual, skipped
 
 
-def _made_by(extra: Sequence[str]) -> dict[str, Any]:
+def _made_by(*extra: str) -> dict[str, Any]:
     from datetime import UTC, datetime
     from importlib.metadata import version
 
+    packages = ("flowkit", "torch", "numpy", "pillow", "kornia", "scipy", *extra)
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            name: version(name) for name in ("flowkit", "torch", "numpy", "pillow", *extra)
-        },
+        "versions": {package: version(package) for package in packages},
     }

@@ -1,4 +1,4 @@
-"""Pictures in files: read by content and written whole, with what belongs to them."""
+"""Pictures decoded from files and encoded into them, with what belongs to them."""
 
 from __future__ import annotations
 
