@@ -23,7 +23,7 @@ endef
 .PHONY: demo test check bench bench-gpu clean
 
 demo: $(VENV)/.installed
-	$(BIN)/llflow enhance examples/rocket.jpg examples/coffee_dark.jpg enhanced/ --overwrite
+	$(BIN)/llflow enhance examples/rocket.jpg examples/coffee_dark.jpg -o enhanced/ --overwrite
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup tests

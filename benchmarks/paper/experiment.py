@@ -6,25 +6,18 @@ import argparse
 import hashlib
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor
 
 from llflow import data
 from llflow.atomic import write_atomically
-from llflow.commands.arguments import (
-    Parser,
-    UsageError,
-    add_device,
-    at_least,
-    device_of,
-    path,
-    read_split,
-    shown,
-)
+from llflow.commands.options import device_of, read_split, shown
+from llflow.errors import UsageError
 from llflow.network import checkpoint
 from llflow.network.model import LLFlow
 from llflow.picture import preprocess
@@ -36,6 +29,32 @@ except ImportError as error:
 
 sys.path.append(str(Path(__file__).parents[1]))
 import measure
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors in one line; the description is wrapped, the example after the options isn't."""
+
+    def __init__(self, *, description: str, **options: Any) -> None:
+        raw = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=textwrap.fill(description, 79), formatter_class=raw, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty text")
+    return Path(text)
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        if not text.isdecimal() or int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {lowest}, got {text!r}")
+        return int(text)
+
+    return whole_number
 
 
 def parser(name: str, description: str, example: str) -> Parser:
@@ -55,7 +74,9 @@ def parser(name: str, description: str, example: str) -> Parser:
     parser.add_argument(
         "--out", type=path, default=Path("benchmarks/results"), help="(default benchmarks/results)"
     )
-    add_device(parser)
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default auto)"
+    )
     return parser
 
 

@@ -18,10 +18,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from llflow import data
-from llflow.commands.arguments import path
 from llflow.network.model import LLFlow
-from llflow.picture import files as picture_files
-from llflow.picture import preprocess, retinex
+from llflow.picture import codec, preprocess, retinex
 
 FARTHEST = 0.4  # the paper's constants: -0.4, -0.2, 0, 0.2, 0.4
 MAX_PIXELS = 4_000_000  # of the sheet's picture, which isn't computed in tiles
@@ -106,9 +104,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _read(file: Path) -> Tensor:
     try:
-        return picture_files.read(file, MAX_PIXELS).image
-    except picture_files.PictureError as error:
-        raise picture_files.PictureError(f"{file}: {error}") from error
+        return codec.read(file, MAX_PIXELS).image
+    except codec.PictureError as error:
+        raise codec.PictureError(f"{file}: {error}") from error
 
 
 def _plot(
@@ -137,7 +135,7 @@ def _sheet(dark: Tensor, results: list[Tensor], constants: Sequence[float]) -> e
     for axes in grid:
         axes.axis("off")
     for axes, title, picture in zip(grid, titles, [dark, *results], strict=False):
-        axes.imshow(picture_files.to_pil(picture))
+        axes.imshow(codec.to_pil(picture))
         axes.set_title(title, fontsize="small")
     return plot
 
@@ -165,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--picture",
-        type=path,
+        type=experiment.path,
         metavar="FILE",
         help="a dark picture, for a sheet of what each constant makes of it",
     )

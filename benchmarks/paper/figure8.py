@@ -16,11 +16,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from llflow import data
-from llflow.commands.arguments import path
 from llflow.enhancement import enhance
 from llflow.network.model import LLFlow
-from llflow.picture import files as picture_files
-from llflow.picture import preprocess
+from llflow.picture import codec, preprocess
 
 ARRANGEMENTS = ("left", "right")  # where the damaged half is
 
@@ -169,7 +167,7 @@ def _maps(model: LLFlow, damaging: LLFlow | None, pair: data.Pair) -> experiment
     for index, side in enumerate(ARRANGEMENTS):
         picture = stitched(reference, damaged, side)
         norm = gradient_norm(model, picture, dark, equalized)
-        grid[2 * index].imshow(picture_files.to_pil(picture))
+        grid[2 * index].imshow(codec.to_pil(picture))
         grid[2 * index].set_title(f"damaged on the {side}", fontsize="small")
         grid[2 * index + 1].imshow(equalized_map(norm).numpy(), vmin=0, vmax=1)
         grid[2 * index + 1].set_title("G", fontsize="small")
@@ -193,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--picture",
-        type=path,
+        type=experiment.path,
         nargs=2,
         metavar=("DARK", "BRIGHT"),
         help="one more pair, to show the stitched pictures and their maps",

@@ -14,7 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from llflow import data
-from llflow.commands.arguments import Parser, UsageError, at_least, device_of, path, read_split
+from llflow.commands.options import device_of, read_split
+from llflow.errors import UsageError
 from llflow.evaluation.conventions import Convention, conventions
 from llflow.evaluation.evaluate import Scene, enhanced, score
 from llflow.evaluation.perceptual import Perceptual
@@ -44,7 +45,7 @@ class Training:
     pretrained: bool = False
 
 
-def parser(name: str, description: str) -> Parser:
+def parser(name: str, description: str) -> experiment.Parser:
     recipe = Recipe()
     parser = experiment.parser(name, description, "--data LOL/our485 --size small --device cuda")
     parser.add_argument(
@@ -55,7 +56,10 @@ def parser(name: str, description: str) -> Parser:
         f"shipped weights for theirs (default {checkpoint.DEFAULT})",
     )
     parser.add_argument(
-        "--runs", type=path, default=Path("runs/paper"), help="where runs lie (default runs/paper)"
+        "--runs",
+        type=experiment.path,
+        default=Path("runs/paper"),
+        help="where runs lie (default runs/paper)",
     )
     parser.add_argument("--size", choices=SIZES, default=recipe.size, help="(default %(default)s)")
     for option, default in (
@@ -66,7 +70,7 @@ def parser(name: str, description: str) -> Parser:
     ):
         parser.add_argument(
             f"--{option}",
-            type=at_least(1),
+            type=experiment.at_least(1),
             default=default,
             metavar="N",
             help="(default %(default)s)",
@@ -79,7 +83,10 @@ def parser(name: str, description: str) -> Parser:
         help="(default %(default)s)",
     )
     parser.add_argument(
-        "--lpips-trunk", type=path, metavar="FILE", help="AlexNet's weights, to score LPIPS too"
+        "--lpips-trunk",
+        type=experiment.path,
+        metavar="FILE",
+        help="AlexNet's weights, to score LPIPS too",
     )
     return parser
 

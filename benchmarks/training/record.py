@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from llflow import data
-from llflow.picture import files as picture_files
+from llflow.picture import codec
 
 sys.path.append(str(Path(__file__).parents[1]))
 import measure
@@ -39,8 +39,8 @@ def small_pairs(folder: Path, out: Path, count: int, side: int = 96) -> Path:
         top, left = (height - side) // 2, (width - side) // 2
         window = (..., slice(top, top + side), slice(left, left + side))
         for name, picture in (("low", pair.dark), ("high", pair.bright)):
-            image = picture_files.Picture(picture[window].float() / 255)
-            picture_files.write(out / name / f"{files.name}.png", image)
+            image = codec.Picture(picture[window].float() / 255)
+            codec.write(out / name / f"{files.name}.png", image)
     return out
 
 

@@ -1,7 +1,28 @@
 """llflow: low-light photographs made bright by a conditional normalizing flow."""
 
-from llflow.enhancement import draw, enhance
-from llflow.network.checkpoint import load
-from llflow.network.model import LARGE, SMALL, TINY, Config, LLFlow
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llflow.enhancement import draw, enhance
+    from llflow.network.checkpoint import load
+    from llflow.network.model import LARGE, SMALL, TINY, Config, LLFlow
 
 __all__ = ["LARGE", "SMALL", "TINY", "Config", "LLFlow", "draw", "enhance", "load"]
+
+_HOMES = {
+    "llflow.enhancement": ("draw", "enhance"),
+    "llflow.network.checkpoint": ("load",),
+    "llflow.network.model": ("LARGE", "SMALL", "TINY", "Config", "LLFlow"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """PEP 562: PyTorch, which takes a second, is imported for the first name that needs it, so
+    that the command line's help and completion come at once."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

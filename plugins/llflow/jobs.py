@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llflow.enhancement import NotFinite
 from llflow.errors import UsageError, first_line
-from llflow.picture import files as picture_files
+from llflow.picture import codec
 
 SUFFIX = "_bright"
 
@@ -86,15 +86,15 @@ def plan(inputs: Sequence[Path], out: Path | None, *, recursive: bool) -> list[J
 
 
 def _names_picture(out: Path | None) -> bool:
-    return out is not None and not out.is_dir() and picture_files.format_of(out) is not None
+    return out is not None and not out.is_dir() and codec.format_of(out) is not None
 
 
 def _check_folder(out: Path, single: bool) -> None:
     """Refuse what looks like a file where a folder, which may not exist yet, has to be meant."""
     if single and (out.exists() or out.suffix):
-        suffixes = ", ".join(picture_files.SUFFIXES[name][0] for name in picture_files.FORMATS)
+        suffixes = ", ".join(codec.SUFFIXES[name][0] for name in codec.FORMATS)
         raise PlanError(f"{out}: expected a name in {suffixes}, or a folder")
-    if not single and (out.exists() or picture_files.format_of(out)):
+    if not single and (out.exists() or codec.format_of(out)):
         problem = "is a file" if out.exists() else "doesn't exist, and names a picture"
         raise PlanError(f"{out}: several results need a folder as OUT; this {problem}")
 
@@ -150,11 +150,11 @@ def identity(path: Path) -> object:
 
 def run(
     jobs: Iterable[Job],
-    brighten: Callable[[picture_files.Picture], picture_files.Picture],
+    brighten: Callable[[codec.Picture], codec.Picture],
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
-    max_pixels: int = picture_files.MAX_PIXELS,
+    max_pixels: int = codec.MAX_PIXELS,
 ) -> Iterator[Outcome]:
     """Do the jobs one by one; a problem with one picture is its outcome, and the next one follows.
 
@@ -175,21 +175,19 @@ def run(
             yield _do(job, brighten, max_pixels)
 
 
-def _do(
-    job: Job, brighten: Callable[[picture_files.Picture], picture_files.Picture], max_pixels: int
-) -> Outcome:
+def _do(job: Job, brighten: Callable[[codec.Picture], codec.Picture], max_pixels: int) -> Outcome:
     try:
-        bright = brighten(picture_files.read(job.source, max_pixels))
+        bright = brighten(codec.read(job.source, max_pixels))
     except OSError as error:
         return Outcome(job, error.strerror or str(error))
-    except (picture_files.PictureError, NotFinite) as error:
+    except (codec.PictureError, NotFinite) as error:
         return Outcome(job, str(error))
     except (MemoryError, RuntimeError) as error:  # torch's word for "out of memory", too
         return Outcome(job, first_line(error) if str(error) else "out of memory")
     try:
-        lost = picture_files.write(job.target, bright)
+        lost = codec.write(job.target, bright)
     except OSError as error:
         return Outcome(job, f"{job.target} can't be written: {error.strerror or error}")
-    except picture_files.PictureError as error:
+    except codec.PictureError as error:
         return Outcome(job, str(error))
     return Outcome(job, lost=bright.lost + lost)

@@ -1,18 +1,23 @@
 """The command line: what users type, also by mistake, and what they get."""
 
 import copy
+import importlib
 import os
+import pkgutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
+import llflow as package
+from llflow import errors
 from llflow.enhancement import enhance
+from llflow.jobs import PlanError
 from llflow.network import checkpoint, official
-from llflow.picture import files as picture_files
+from llflow.picture import codec
 
 
 def picture(path, mode="RGB", size=(13, 9), seed=0, **options):
@@ -32,9 +37,7 @@ def files(folder):
 
 
 def bright_of(model, source, **options):
-    return np.asarray(
-        picture_files.to_pil(enhance(model, picture_files.read(source).image, **options))
-    )
+    return np.asarray(codec.to_pil(enhance(model, codec.read(source).image, **options)))
 
 
 # --- enhance ---------------------------------------------------------------------------------
@@ -43,7 +46,7 @@ def bright_of(model, source, **options):
 def test_one_picture(llflow, weights, nano, tmp_path):
     source = picture(tmp_path / "dark.png")
     before = source.read_bytes()
-    code, out, err = llflow("enhance", source, tmp_path / "bright.png", "--weights", weights)
+    code, out, err = llflow("enhance", source, "-o", tmp_path / "bright.png", "--weights", weights)
     assert (code, err) == (0, "")
     assert out == f"1 enhanced, 0 failed -> {tmp_path / 'bright.png'}\n"
     assert np.array_equal(level(tmp_path / "bright.png"), bright_of(nano.fold(), source))
@@ -146,12 +149,95 @@ def test_samples_temperature_and_seed(llflow, weights, nano, tmp_path, options, 
 def test_an_existing_result_stays_unless_told(llflow, weights, tmp_path):
     source, out = picture(tmp_path / "in.png"), picture(tmp_path / "out.png", seed=1)
     before = out.read_bytes()
-    code, _, err = llflow("enhance", source, out, "--weights", weights)
+    arguments = ("enhance", source, "--out", out, "--weights", weights)
+    code, _, err = llflow(*arguments)
     assert code == 1
-    assert err == f"llflow enhance: {source}: {out} exists (--overwrite or --skip-existing)"
+    assert err == f"llflow: {source}: {out} exists (--overwrite or --skip-existing)"
     assert out.read_bytes() == before
-    assert llflow("enhance", source, out, "--weights", weights, "--overwrite")[0] == 0
+    assert llflow(*arguments, "--skip-existing")[0] == 0
+    assert out.read_bytes() == before
+    assert llflow(*arguments, "--overwrite")[0] == 0
     assert out.read_bytes() != before
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("option", [[], ["--overwrite"], ["--skip-existing"]])
+def test_what_a_wildcard_matches_is_input(llflow, weights, tmp_path, count, option):
+    sources = [picture(tmp_path / f"{name}.jpg") for name in "abc"[:count]]
+    before = [source.read_bytes() for source in sources]
+    code, out, err = llflow("enhance", *sources, "--weights", weights, *option)
+    assert (code, out, err) == (0, f"{count} enhanced, 0 failed\n", "")
+    assert [source.read_bytes() for source in sources] == before
+    names = [name for letter in "abc"[:count] for name in (f"{letter}.jpg", f"{letter}_bright.jpg")]
+    assert files(tmp_path) == names
+
+
+def test_a_file_that_is_no_picture_is_input_too(llflow, weights, tmp_path):
+    source, note = picture(tmp_path / "a.png"), tmp_path / "note.txt"
+    note.write_text("mine")
+    code, out, err = llflow("enhance", source, note, "--weights", weights, "--overwrite")
+    assert (code, out) == (1, f"1 enhanced, 1 failed -> {tmp_path / 'a_bright.png'}\n")
+    assert err.startswith(f"llflow: {note}: not a picture")
+    assert note.read_text() == "mine"
+
+
+def test_a_folder_by_position_keeps_what_it_has(llflow, weights, tmp_path):
+    source, mine = picture(tmp_path / "a.png"), picture(tmp_path / "out" / "a.png", seed=1)
+    before = mine.read_bytes()
+    arguments = ("enhance", source, tmp_path / "out", "--weights", weights)
+    assert llflow(*arguments)[0] == 1
+    code, _, err = llflow(*arguments, "--overwrite")
+    assert code == 2
+    assert f"only if --out says so: --out {tmp_path / 'out'}" in err
+    assert mine.read_bytes() == before
+    arguments = ("enhance", source, "-o", tmp_path / "out", "--weights", weights)
+    assert llflow(*arguments, "--overwrite")[0] == 0
+    assert mine.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    "out", ["a.png", "./a.png", "sub/../a.png", "soft.png", "hard.png", "folder/a.png", "."]
+)
+def test_no_result_replaces_an_input(llflow, weights, tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    source = picture(tmp_path / "a.png")
+    before = source.read_bytes()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "soft.png").symlink_to("a.png")
+    (tmp_path / "hard.png").hardlink_to(source)
+    (tmp_path / "folder").symlink_to(".")
+    code, stdout, err = llflow("enhance", "a.png", "-o", out, "--overwrite", "--weights", weights)
+    assert (code, stdout) == (2, "")
+    assert "would replace an input" in err
+    assert (
+        source.read_bytes()
+        == (tmp_path / out / "a.png" if out == "." else tmp_path / out).read_bytes()
+    )
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "inputs", [["x/a.png", "y/a.png"], ["x", "y/a.png"], ["x", "y"], ["a.png", "a_bright.png"]]
+)
+def test_two_results_of_one_name_are_refused(llflow, weights, tmp_path, monkeypatch, inputs):
+    monkeypatch.chdir(tmp_path)
+    for name in ("x/a.png", "y/a.png", "a.png", "a_bright.png"):
+        picture(tmp_path / name)
+    before = files(tmp_path)
+    out = [] if "a_bright.png" in inputs else ["-o", "out"]
+    code, stdout, err = llflow("enhance", *inputs, *out, "--weights", weights, "--overwrite")
+    assert (code, stdout) == (2, "")
+    assert "would be written here" in err or "would replace an input" in err
+    assert files(tmp_path) == before
+
+
+def test_what_a_result_does_not_hold_is_said(llflow, weights, tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Maker"
+    source = picture(tmp_path / "a.jpg", exif=exif.tobytes())
+    code, out, err = llflow("enhance", source, "-o", tmp_path / "b.bmp", "--weights", weights)
+    assert (code, out) == (0, f"1 enhanced, 0 failed -> {tmp_path / 'b.bmp'}\n")
+    assert err == f"llflow: {source}: warning: BMP can't hold EXIF"
 
 
 def test_a_bad_file_is_named_and_the_rest_goes_on(llflow, weights, tmp_path):
@@ -198,35 +284,40 @@ def test_ctrl_c_leaves_whole_files(llflow, weights, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", stop_at_the_second)
     code, _, err = llflow("enhance", a, b, tmp_path / "out", "--weights", weights)
-    assert (code, err) == (130, "llflow enhance: interrupted")
+    assert (code, err) == (130, "llflow: interrupted")
     assert files(tmp_path / "out") == ["a.png"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the following arguments are required: COMMAND"),
-        (["enhence"], "invalid choice: 'enhence'"),
-        (["enhance"], "the following arguments are required: PATH"),
-        (["enhance", "in.png", "--out", "x.png"], "unrecognized arguments: --out x.png"),
-        (["enhance", "in.png", "--samples", "0"], "expected a whole number from 1, got '0'"),
-        (["enhance", "in.png", "--samples", "1.5"], "expected a whole number from 1, got '1.5'"),
-        (["enhance", "in.png", "--temperature", "-1"], "expected a number from 0, got '-1'"),
-        (["enhance", "in.png", "--temperature", "nan"], "expected a number from 0, got 'nan'"),
-        (["enhance", "in.png", "--temperature", "inf"], "expected a number from 0, got 'inf'"),
-        (["enhance", "in.png", "--temperature", "warm"], "expected a number from 0, got 'warm'"),
-        (["enhance", "in.png", "--max-pixels", "0"], "expected a whole number from 1, got '0'"),
-        (["enhance", "in.png", "--seed", "x"], "invalid int value: 'x'"),
-        (["enhance", "in.png", "--device", "tpu"], "invalid choice: 'tpu'"),
-        (["enhance", "in.png", "--overwrite", "--skip-existing"], "not allowed with argument"),
+        ([], "Missing command."),
+        (["enhence"], "No such command 'enhence'."),
+        (["enhance"], "Missing argument 'IN... [OUT]'."),
+        (["enhance", "in.png", "--outt", "x.png"], "No such option"),
+        (["enhance", "in.png", "--samples", "0"], "'--samples': 0 is not in the range x>=1"),
+        (["enhance", "in.png", "--samples", "1.5"], "'1.5' is not a valid integer range"),
+        (["enhance", "in.png", "--temperature", "-1"], "-1.0 is not in the range x>=0"),
+        (["enhance", "in.png", "--temperature", "nan"], "'nan' isn't a finite number"),
+        (["enhance", "in.png", "--temperature", "inf"], "'inf' isn't a finite number"),
+        (["enhance", "in.png", "--temperature", "warm"], "'warm' is not a valid float range"),
+        (["enhance", "in.png", "--max-pixels", "0"], "'--max-pixels': 0 is not in the range x>=1"),
+        (["enhance", "in.png", "--seed", "x"], "'--seed': 'x' is not a valid integer"),
+        (["enhance", "in.png", "--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
+        (["enhance", "in.png", "--overwrite", "--skip-existing"], "exclude each other"),
+        (["enhance", "-"], "standard input and output aren't read or written"),
+        (["enhance", "in.png", "-o", "-"], "standard input and output aren't read or written"),
         (["enhance", "in.png", "--samples", "2", "--temperature", "0"], "all samples are the same"),
         (["enhance", "nothing.png"], "nothing.png: no such file or folder"),
         (["enhance", "in.png", "out.gif"], "out.gif: expected a name in .png"),
-        (["enhance", "in.png", "in.png"], "would replace an input"),
-        (["enhance", "in.png", "in.png", "new.png"], "several results need a folder as OUT"),
-        (["convert", "in.pth"], "the following arguments are required: OUT"),
-        (["convert", "in.pth", "out.pth"], "expected OUT to end in .safetensors, got out.pth"),
-        (["evaluate"], "one of the arguments --data --outputs is required"),
+        (["enhance", "in.png", "-o", "in.png"], "would replace an input"),
+        (["enhance", "in.png", "in.png", "new.png"], "new.png: several results need a folder as"),
+        (["enhance", "in.png", "in.png", "-o", "in.png"], "in.png: several results need a folder"),
+        (["convert", "in.pth"], "Expected one OUT, behind CHECKPOINT or with --out."),
+        (["convert", "in.pth", "a.safetensors", "-o", "b.safetensors"], "Expected one OUT"),
+        (["convert", "in.pth", "out.pth"], "Expected OUT to end in .safetensors, got out.pth"),
+        (["evaluate"], "Missing option '--data'."),
+        (["compare", "in"], "Missing argument 'REFERENCE'."),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(llflow, tmp_path, monkeypatch, arguments, message):
@@ -245,7 +336,7 @@ def test_no_gpu(llflow, weights, tmp_path):
     source = picture(tmp_path / "in.png")
     code, _, err = llflow("enhance", source, "--weights", weights, "--device", "cuda")
     assert code == 1
-    assert err == "llflow enhance: --device cuda: PyTorch sees no CUDA device here"
+    assert err == "llflow: --device cuda: PyTorch sees no CUDA device here"
     for device in ("cpu", "auto"):
         out = tmp_path / f"{device}.png"
         assert llflow("enhance", source, out, "--weights", weights, "--device", device)[0] == 0
@@ -261,7 +352,7 @@ def test_unusable_weights_are_one_line(llflow, weights, tmp_path, content):
     code, out, err = llflow("enhance", picture(tmp_path / "in.png"), "--weights", bad)
     assert (code, out) == (1, "")
     assert len(err.splitlines()) == 1
-    assert err.startswith(f"llflow enhance: {bad}: ")
+    assert err.startswith(f"llflow: {bad}: ")
     assert not (tmp_path / "in_bright.png").exists()
 
 
@@ -289,9 +380,15 @@ def test_convert(llflow, authors, tmp_path):
 
     before = out.read_bytes()
     code, _, err = llflow("convert", source, out)
-    assert (code, err) == (1, f"llflow convert: {out} exists (--overwrite replaces it)")
+    assert (code, err) == (1, f"llflow: {out} exists (--overwrite replaces it)")
+    code, _, err = llflow("convert", source, out, "--overwrite")
+    assert code == 2
+    assert f"only if --out says so: --out {out}" in err
+    code, _, err = llflow("convert", out, "--out", out, "--overwrite")
+    assert code == 2
+    assert "would replace CHECKPOINT" in err
     assert out.read_bytes() == before
-    assert llflow("convert", source, out, "--overwrite")[0] == 0
+    assert llflow("convert", source, "--out", out, "--overwrite")[0] == 0
 
 
 class Bomb:
@@ -337,7 +434,9 @@ def test_unusable_checkpoints_are_one_line(llflow, authors, tmp_path, monkeypatc
 # --- help ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["enhance"], ["convert"], ["evaluate"], ["train"]])
+@pytest.mark.parametrize(
+    "command", [[], ["enhance"], ["convert"], ["evaluate"], ["compare"], ["train"]]
+)
 def test_help_has_an_example(llflow, command):
     code, out, err = llflow(*command, "--help")
     assert (code, err) == (0, "")
@@ -355,7 +454,104 @@ def test_help_of_the_installed_programs(program):
     )
     assert result.returncode == 0
     assert result.stderr == ""
-    assert result.stdout.startswith("usage: llflow")
+    assert result.stdout.startswith("Usage: llflow")
+
+
+def run(*program, **options):
+    return subprocess.run(
+        [sys.executable, *program], capture_output=True, text=True, check=False, **options
+    )
+
+
+HELP_WITHOUT_TORCH = ["", "enhance", "data check", "data split", "evaluate", "compare", "convert"]
+
+
+@pytest.mark.parametrize("command", HELP_WITHOUT_TORCH)
+def test_help_imports_no_torch(command):
+    call = f"import sys; from llflow import cli; cli.main({[*command.split(), '--help']})"
+    result = run("-c", f"{call}; print('torch' in sys.modules)")
+    assert result.stderr == ""
+    assert result.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("llflow en", ["enhance"]),
+        ("llflow data s", ["split"]),
+        ("llflow enhance --sk", ["--skip-existing"]),
+        ("llflow train --device c", ["cpu", "cuda"]),
+        ("llflow train --learning", ["--learning-rate"]),
+        ("llflow evaluate --weights ti", ["tiny"]),
+    ],
+)
+def test_completion(typed, expected):
+    words = typed.split()
+    asked = {"_LLFLOW_COMPLETE": "bash_complete", "COMP_WORDS": typed}
+    result = run("-m", "llflow", env=os.environ | asked | {"COMP_CWORD": str(len(words) - 1)})
+    assert result.stderr == ""
+    assert [line.partition(",")[2] for line in result.stdout.splitlines()] == expected
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["convert", "theirs.pth", "new.safetensors"]])
+def test_a_reader_that_has_gone_is_no_traceback(authors, tmp_path, arguments):
+    torch.save(authors, tmp_path / "theirs.pth")
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = [sys.executable, "-m", "llflow", *arguments]
+    with os.fdopen(writer, "w") as stdout:
+        result = subprocess.run(
+            program, cwd=tmp_path, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (errors.LLFlowError("odd"), 1, "odd"),
+        (errors.UsageError("odd"), 2, "odd"),
+        (PlanError("odd"), 2, "odd"),
+        (codec.PictureError("odd"), 1, "odd"),
+        (checkpoint.CheckpointError("odd"), 1, "odd"),
+        (FileNotFoundError(2, "No such file", "x"), 1, "x: No such file"),
+        (OSError("odd"), 1, "odd"),
+        (ModuleNotFoundError("odd"), 1, "odd"),
+        (MemoryError(), 1, "out of memory"),
+        (RuntimeError("CUDA error\nand more"), 1, "CUDA error"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_whatever_goes_wrong_is_one_line(llflow, tmp_path, monkeypatch, error, code, message):
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr(checkpoint, "load", fail)
+    result = llflow("enhance", picture(tmp_path / "in.png"))
+    assert result == (code, "", f"llflow: {message}")
+    assert files(tmp_path) == ["in.png"]
+
+
+def test_a_mistake_in_the_program_keeps_its_traceback(llflow, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "load", lambda *_: [].missing)
+    with pytest.raises(AttributeError):
+        llflow("enhance", picture(tmp_path / "in.png"))
+
+
+def test_every_error_of_llflow_is_on_the_ladder():
+    for module in pkgutil.walk_packages(package.__path__, "llflow."):
+        if module.name != "llflow.__main__":
+            importlib.import_module(module.name)
+    raised = [
+        value
+        for name, module in sys.modules.items()
+        if name.startswith("llflow")
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Exception)
+    ]
+    ours = {kind for kind in raised if kind.__module__.startswith("llflow.")}
+    assert {PlanError, codec.PictureError, checkpoint.CheckpointError} <= ours
+    assert all(issubclass(kind, errors.LLFlowError) for kind in ours)
 
 
 # --- what comes from outside -----------------------------------------------------------------
@@ -364,11 +560,11 @@ def test_help_of_the_installed_programs(program):
 def test_names_can_neither_forge_lines_nor_command_the_terminal(llflow, weights, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
-    (folder / "a\nllflow enhance: forged.png").write_text("no picture")
+    (folder / "a\nllflow: forged.png").write_text("no picture")
     (folder / "\x1b[31mred.png").write_text("no picture")
     code, _, err = llflow("enhance", folder, tmp_path / "out", "--weights", weights)
     assert code == 1
-    assert r"a\nllflow enhance: forged.png" in err
+    assert r"a\nllflow: forged.png" in err
     assert "\x1b[31mred" not in err
 
 

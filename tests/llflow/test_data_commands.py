@@ -91,7 +91,7 @@ def test_a_fault_is_named(llflow, pairs, named):
     code, out, err = llflow("data", "check", pairs, "--crop", 32)
     assert (code, len(err)) == (1, 1)
     assert named in err[0]
-    assert err[0].startswith("llflow data check: ")
+    assert err[0].startswith("llflow: ")
     assert out[-1] == "problems: 1"
 
 
@@ -121,9 +121,9 @@ def test_a_split_that_leaks(llflow, pairs, tmp_path):
     code, out, err = llflow("data", "check", pairs, "--crop", 32, "--split", split)
     assert code == 1
     assert "split: 4 training, 4 validation, 1 pairs in neither" in out
-    assert err[0] == "llflow data check: 9 of the split isn't in the data"
-    assert err[1].startswith("llflow data check: validation 2 shows the same scene as training ")
-    assert err[2:] == ["llflow data check: validation 4 shows the same scene as training 3"]
+    assert err[0] == "llflow: 9 of the split isn't in the data"
+    assert err[1].startswith("llflow: validation 2 shows the same scene as training ")
+    assert err[2:] == ["llflow: validation 4 shows the same scene as training 3"]
     split.write_text(json.dumps({"training": list("01267"), "validation": list("345")}))
     assert llflow("data", "check", pairs, "--crop", 32, "--split", split)[0] == 0
 
@@ -136,7 +136,7 @@ def test_against_other_pairs(llflow, pairs, tmp_path):
     code, out, err = llflow("data", "check", pairs, "--crop", 32, "--against", other)
     assert code == 1
     assert f"against: 2 pairs, {other}/input and gt/" in out
-    leak = f"llflow data check: {other} a shows the same scene as {pairs} 5"
+    leak = f"llflow: {other} a shows the same scene as {pairs} 5"
     assert err[-1] == leak
     assert sum("shows" in line for line in err) == 1
     assert sum("bright one 90×60" in line for line in err) == 2
@@ -161,11 +161,11 @@ def test_check_refuses_in_one_line(llflow, pairs, monkeypatch, arguments, messag
 
 
 def test_names_can_neither_forge_lines_nor_command_the_terminal(llflow, pairs):
-    name = "a\nllflow data check: forged \x1b[31m.png"
+    name = "a\nllflow: forged \x1b[31m.png"
     write(pairs / "low" / name, scene(0))
     code, out, err = llflow("data", "check", pairs, "--crop", 32)
     assert (code, len(err)) == (1, 1)
-    assert r"a\nllflow data check: forged \x1b[31m.png: no partner" in err[0]
+    assert r"a\nllflow: forged \x1b[31m.png: no partner" in err[0]
     for part in ("low", "high"):
         (pairs / part / "0.png").rename(pairs / part / "0\x1b[31m\n.png")
     code, out, err = llflow("data", "check", pairs, "--crop", 32)
@@ -204,7 +204,7 @@ def test_an_existing_split_stays_unless_told(llflow, pairs, tmp_path):
     out.write_text("mine")
     code, text, err = llflow("data", "split", pairs, "--out", out)
     assert (code, text) == (1, [])
-    assert err == [f"llflow data split: {out} exists (--overwrite replaces it)"]
+    assert err == [f"llflow: {out} exists (--overwrite replaces it)"]
     assert out.read_text() == "mine"
     code, text, err = llflow("data", "split", pairs, "--out", out, "--held-out", 0.2, "--overwrite")
     assert code == 0
@@ -230,7 +230,7 @@ def test_scenes_from_a_file(llflow, pairs, tmp_path):
 def test_too_few_scenes(llflow, pairs, tmp_path):
     out = tmp_path / "split.json"
     code, _, err = llflow("data", "split", pairs, "--out", out)
-    message = "llflow data split: too few scenes: of 5, 0 would be held out and 5 left"
+    message = "llflow: too few scenes: of 5, 0 would be held out and 5 left"
     assert (code, err) == (1, [message])
     code, _, err = llflow("data", "split", pairs, "--out", out, "--held-out", "0.95")
     assert code == 1
@@ -243,7 +243,7 @@ def test_out_below_a_file(llflow, pairs, tmp_path):
     out = tmp_path / "file" / "split.json"
     code, _, err = llflow("data", "split", pairs, "--out", out, "--held-out", 0.4)
     assert (code, len(err)) == (1, 1)
-    assert err[0].startswith("llflow data split: ")
+    assert err[0].startswith("llflow: ")
 
 
 # --- usage -----------------------------------------------------------------------------------
@@ -252,17 +252,20 @@ def test_out_below_a_file(llflow, pairs, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the following arguments are required: ACTION"),
-        (["chek"], "invalid choice: 'chek'"),
-        (["check"], "the following arguments are required: DIR"),
+        ([], "Missing command."),
+        (["chek"], "No such command 'chek'"),
+        (["check"], "Missing argument 'DIR'"),
         (["check", ""], "expected a path, got an empty text"),
-        (["check", "x", "--crop", "0"], "expected a whole number from 1, got '0'"),
-        (["split", "x"], "the following arguments are required: --out"),
-        (["split", "x", "--out", "y", "--held-out", "1"], "between 0 and 1, got '1'"),
-        (["split", "x", "--out", "y", "--held-out", "nan"], "between 0 and 1, got 'nan'"),
-        (["split", "x", "--out", "y", "--held-out", "few"], "between 0 and 1, got 'few'"),
-        (["split", "x", "--out", "y", "--seed", "-1"], "expected a whole number from 0, got '-1'"),
-        (["split", "x", "--out", "y", "z"], "unrecognized arguments: z"),
+        (["check", "x", "--crop", "0"], "'--crop': 0 is not in the range x>=1"),
+        (["split", "x"], "Missing option '-o' / '--out'"),
+        (
+            ["split", "x", "--out", "y", "--held-out", "1"],
+            "'--held-out': 1.0 is not in the range 0<x<1",
+        ),
+        (["split", "x", "--out", "y", "--held-out", "nan"], "'nan' isn't a finite number"),
+        (["split", "x", "--out", "y", "--held-out", "few"], "'few' is not a valid float"),
+        (["split", "x", "--out", "y", "--seed", "-1"], "'--seed': -1 is not in the range x>=0"),
+        (["split", "x", "--out", "y", "z"], "Got unexpected extra argument (z)"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(llflow, arguments, message):
@@ -275,6 +278,6 @@ def test_wrong_usage_is_one_line_and_exit_code_2(llflow, arguments, message):
 def test_help_has_an_example(llflow, command):
     code, out, err = llflow(*command, "--help")
     assert (code, err) == (0, [])
-    examples = out[[line.startswith("example") for line in out].index(True) :]
-    assert any(line.startswith(f"  llflow {' '.join(command)} ") for line in examples)
+    examples = out[[line.startswith("  example") for line in out].index(True) :]
+    assert any(line.startswith(f"    llflow {' '.join(command)} ") for line in examples)
     assert max(map(len, out)) <= 80

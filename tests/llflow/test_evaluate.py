@@ -4,13 +4,13 @@ import csv
 import json
 import math
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import bootstrap as scipy_bootstrap
 
 from llflow import data
 from llflow.enhancement import NotFinite, draw, enhance
@@ -28,7 +28,7 @@ from llflow.evaluation.intervals import bootstrap
 from llflow.evaluation.metrics import eight_bit, gt_mean_llflow, psnr, ssim
 from llflow.evaluation.perceptual import NETS
 from llflow.evaluation.report import interval_in_words, summary, table, write_csv, write_json
-from llflow.picture import files as picture_files
+from llflow.picture import codec
 
 ROWS = conventions()
 RAW_PSNR, RAW_SSIM = ([c.key for c in ROWS].index(key) for key in ("raw_psnr", "raw_ssim"))
@@ -38,7 +38,7 @@ RAW_PSNR, RAW_SSIM = ([c.key for c in ROWS].index(key) for key in ("raw_psnr", "
 
 
 def written(image):
-    return torch.from_numpy(np.asarray(picture_files.to_pil(image)).copy()).permute(2, 0, 1) / 255
+    return torch.from_numpy(np.asarray(codec.to_pil(image)).copy()).permute(2, 0, 1) / 255
 
 
 def test_raw_scores_are_those_of_written_pictures(nano, pairs_folder):
@@ -47,7 +47,7 @@ def test_raw_scores_are_those_of_written_pictures(nano, pairs_folder):
     assert list(scores.values) == ["input", "histogram equalisation", "nano"]
     assert scores.pictures == [pair.name for pair in files]
     for index, pair in enumerate(files):
-        dark, bright = picture_files.read(pair.dark).image, picture_files.read(pair.bright).image
+        dark, bright = codec.read(pair.dark).image, codec.read(pair.bright).image
         result = written(enhance(nano.fold(), dark))
         expected = [psnr(result, bright), ssim(result, bright)]
         # Sums may be taken in another order.
@@ -62,7 +62,7 @@ def test_raw_scores_are_those_of_written_pictures(nano, pairs_folder):
 def test_the_released_gt_mean_sees_the_picture_before_it_is_clamped(nano, pairs_folder):
     files = data.find_pairs(pairs_folder)[:1]
     (scene,) = enhanced({"nano": nano}, files)
-    (unclamped,) = draw(nano.fold(), picture_files.read(files[0].dark).image, temperature=0)
+    (unclamped,) = draw(nano.fold(), codec.read(files[0].dark).image, temperature=0)
     assert unclamped.min() < 0 or unclamped.max() > 1
     assert torch.equal(scene.pictures["nano"], unclamped)
     (row,) = [c for c in ROWS if c.key == "gt_mean_llflow_psnr"]
@@ -74,7 +74,7 @@ def test_samples_are_scored_as_enhance_makes_them(nano, pairs_folder):
     files = data.find_pairs(pairs_folder)[:1]
     options = {"temperature": 0.5, "samples": 3, "seed": 7}
     (scene,) = enhanced({"nano": nano}, files, **options)
-    expected = enhance(nano.fold(), picture_files.read(files[0].dark).image, **options)
+    expected = enhance(nano.fold(), codec.read(files[0].dark).image, **options)
     assert torch.equal(scene.pictures["nano"].clamp(0, 1), expected)
     (other,) = enhanced({"nano": nano}, files, **options | {"seed": 8})
     assert not torch.equal(scene.pictures["nano"], other.pictures["nano"])
@@ -108,7 +108,7 @@ def test_validation_of_a_model_that_overflows(nano, pairs_folder, monkeypatch):
 
 
 def write(path, image):
-    picture_files.write(path, picture_files.Picture(image))
+    codec.write(path, codec.Picture(image))
 
 
 @pytest.fixture
@@ -126,8 +126,8 @@ def test_outputs_by_equal_names(folders):
     files = pair_outputs(*folders)
     assert [pair.name for pair in files] == ["a", "b"]
     scores = score(made(files, "theirs"), ROWS)
-    image = picture_files.read(folders[0] / "a.png").image
-    reference = picture_files.read(folders[1] / "a.bmp").image
+    image = codec.read(folders[0] / "a.png").image
+    reference = codec.read(folders[1] / "a.bmp").image
     assert scores.values["theirs"][0].tolist() == [row(image, reference) for row in ROWS]
     assert scores.values["theirs"][0, RAW_PSNR] == psnr(image, reference)
 
@@ -181,12 +181,26 @@ def test_good_pictures_pass_the_check(folders):
 # --- intervals ---------------------------------------------------------------------------------
 
 
-def test_intervals_are_scipys_over_pictures():
-    values = np.random.default_rng(0).gamma(2, size=(40, 2))
-    ours = bootstrap(values, list(range(40)))
-    theirs = scipy_bootstrap((values,), np.mean, method="percentile", rng=1).confidence_interval
-    # Two draws of 9,999: a 2.5 % quantile is known to about 2 % of the interval's width.
-    assert ours == pytest.approx(np.array(theirs), abs=0.03 * np.ptp(ours, axis=0).max())
+def test_intervals_are_those_of_scenes_drawn_by_hand():
+    """Scenes of 1 to 4 pictures, as often as a multinomial says."""
+    rng = np.random.default_rng(0)
+    scenes = rng.integers(20, size=50)
+    values = rng.gamma(2, size=(50, 2)) + scenes[:, None] / 10
+    ours = bootstrap(values, scenes.tolist())
+    present = np.unique(scenes)
+    times = rng.multinomial(len(present), np.full(len(present), 1 / len(present)), 20_000)
+    weights = times[:, np.searchsorted(present, scenes)]
+    means = weights @ values / weights.sum(1, keepdims=True)
+    expected = np.quantile(means, [0.025, 0.975], axis=0)
+    # Two sets of draws: a 2.5 % quantile of 10,000 is known to about 2 % of the interval's width.
+    assert ours == pytest.approx(expected, abs=0.03 * np.ptp(ours, axis=0).max())
+
+
+def test_without_scipy_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.delitem(sys.modules, "scipy.stats", raising=False)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(ModuleNotFoundError, match=r"^scipy isn't installed: pip install 'flowkit"):
+        bootstrap(np.zeros((3, 1)), [0, 1, 2])
 
 
 def test_intervals_are_the_same_each_time_and_hold_the_mean():

@@ -1,4 +1,4 @@
-"""`llflow evaluate` as it is typed, also by mistake, and what it prints and writes."""
+"""`llflow evaluate` and `llflow compare` as typed, also by mistake, and what they leave."""
 
 import csv
 import hashlib
@@ -6,25 +6,40 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from llflow.commands import scoring
 from llflow.enhancement import enhance
 from llflow.evaluation import perceptual
 from llflow.evaluation.perceptual import Unavailable
-from llflow.picture import files as picture_files
+from llflow.picture import codec
 
 
 @pytest.fixture
-def evaluate(llflow):
-    """Run the command, without LPIPS unless asked for it."""
+def score(llflow):
+    """Run a command, without LPIPS unless asked for it."""
 
     def call(*argv):
-        return llflow("evaluate", *argv, *([] if "--lpips" in argv else ["--lpips"]))
+        return llflow(*argv, *([] if "--lpips" in argv else ["--no-lpips"]))
 
     return call
+
+
+@pytest.fixture
+def evaluate(score):
+    return partial(score, "evaluate")
+
+
+@pytest.fixture
+def compare(score):
+    return partial(score, "compare")
+
+
+TINY = ["--data", "pairs", "--weights", "tiny"]
 
 
 def columns(out):
@@ -78,8 +93,8 @@ def test_what_is_written(evaluate, weights, nano, pairs_folder, tmp_path, monkey
     assert (code, err) == (0, "")
     pictures = [f"saved/mine/{index}.png" for index in range(6)]
     assert files(tmp_path / "out") == ["all.json", "each.csv", *pictures]
-    dark = picture_files.read(pairs_folder / "low" / "3.png").image
-    expected = picture_files.to_pil(enhance(nano.fold(), dark, temperature=0.3, samples=2, seed=5))
+    dark = codec.read(pairs_folder / "low" / "3.png").image
+    expected = codec.to_pil(enhance(nano.fold(), dark, temperature=0.3, samples=2, seed=5))
     saved = np.asarray(Image.open(tmp_path / "out" / "saved" / "mine" / "3.png"))
     assert np.array_equal(saved, np.asarray(expected))
 
@@ -94,7 +109,7 @@ def test_what_is_written(evaluate, weights, nano, pairs_folder, tmp_path, monkey
     }
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     assert record["weights"] == {"mine.safetensors": {"file": "mine.safetensors", "sha256": digest}}
-    assert {"flowkit", "torch", "numpy", "pillow"} == set(record["versions"])
+    assert {"flowkit", "torch", "numpy", "pillow", "kornia", "scipy"} == set(record["versions"])
     assert record["lpips"] == {}
     with (tmp_path / "out" / "each.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
@@ -108,7 +123,7 @@ def test_what_is_written(evaluate, weights, nano, pairs_folder, tmp_path, monkey
     assert mean == pytest.approx(np.mean(values))
 
 
-def test_saved_pictures_score_as_the_weights_do(evaluate, weights, pairs_folder, tmp_path):
+def test_saved_pictures_score_as_the_weights_do(evaluate, compare, weights, pairs_folder, tmp_path):
     save = tmp_path / "saved"
     name = "weights"
     shutil.copy(weights, tmp_path / "weights.safetensors")
@@ -117,9 +132,7 @@ def test_saved_pictures_score_as_the_weights_do(evaluate, weights, pairs_folder,
     evaluate("--data", pairs_folder, "--weights", file, "--save", save, "--json", record)
     (folder,) = save.iterdir()
     assert folder.name.endswith(f"_{name}")
-    code, out, err = evaluate(
-        "--outputs", folder, "--reference", pairs_folder / "high", "--json", again
-    )
+    code, out, err = compare(folder, pairs_folder / "high", "--json", again)
     assert (code, err) == (0, "")
     assert out.startswith(f"6 pictures of {folder}\n")
     (theirs,) = json.loads(again.read_text())["pictures"].values()
@@ -148,7 +161,7 @@ def test_finished_files_stay(evaluate, weights, pairs_folder, tmp_path):
             existing.write_text("mine")
         code, out, err = evaluate(*given, option, path)
         assert (code, out) == (1, "")
-        assert err == f"llflow evaluate: {existing} exists (--overwrite replaces it)"
+        assert err == f"llflow: {existing} exists (--overwrite replaces it)"
         assert existing.read_text() == "mine"
         assert evaluate(*given, option, path, "--overwrite")[0] == 0
         assert existing.read_bytes() != b"mine"
@@ -157,24 +170,21 @@ def test_finished_files_stay(evaluate, weights, pairs_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
-        ([], "one of the arguments --data --outputs is required", 2),
-        (["--data", "pairs", "--outputs", "pairs/low"], "not allowed with argument", 2),
-        (["--outputs", "pairs/low"], "--outputs needs --reference", 2),
-        (["--data", "pairs", "--reference", "pairs/high"], "--reference goes with --outputs", 2),
-        (["--outputs", "o", "--reference", "r", "--weights", "tiny"], "go with --data", 2),
-        (["--outputs", "o", "--reference", "r", "--save", "s"], "go with --data", 2),
-        (["--outputs", "o", "--reference", "r", "--temperature", "0"], "go with --data", 2),
-        (["--outputs", "o", "--reference", "r", "--samples", "2"], "go with --data", 2),
-        (["--data", "pairs", "--weights", "tiny", "tiny"], "--weights names tiny twice", 2),
+        ([], "Missing option '--data'", 2),
+        (["pairs"], "Missing option '--data'", 2),
+        (["--data", "pairs", "pairs/high"], "unexpected extra argument (pairs/high)", 2),
+        ([*TINY, *TINY], "--weights names tiny twice", 2),
         (["--data", "pairs", "--samples", "2", "--temperature", "0"], "samples are the same", 2),
         (["--data", "pairs", "--csv", "a", "--json", "a"], "would write one file", 2),
-        (["--data", "pairs", "--lpips", "resnet"], "invalid choice: 'resnet'", 2),
+        (["--data", "pairs", "--csv", "a", "--json", "pairs/../a"], "would write one file", 2),
+        (["--data", "pairs", "--csv", "pairs/low/0.png"], "replace a picture that is scored", 2),
+        ([*TINY, "--save", "saved", "--overwrite"], "replace a picture that is scored", 2),
+        (["--data", "pairs", "--lpips", "resnet"], "'resnet' is not one of 'alex', 'vgg', 's", 2),
+        (["--data", "pairs", "--lpips", "vgg", "--no-lpips"], "exclude each other", 2),
         (["--data", "pairs", "--lpips-trunk", "alex"], "expected NET=FILE with NET among", 2),
         (["--data", "pairs", "--lpips-trunk", "alex="], "expected NET=FILE with NET among", 2),
         (["--data", "pairs", "--lpips-trunk", "vgg=f"], "--lpips doesn't name vgg", 2),
         (["--data", "nowhere"], "nowhere: expected pictures in both", 1),
-        (["--outputs", "nowhere", "--reference", "pairs/high"], "nowhere: expected a folder", 1),
-        (["--outputs", "pairs/low", "--reference", "few"], "few: no picture of the same name", 1),
         (["--data", "pairs", "--weights", "huge"], "huge: no such file, nor shipped weights", 1),
         (["--data", "pairs", "--split", "no.json"], "no.json: expected a split.json", 1),
         (["--data", "pairs", "--split", "empty.json"], "empty.json: holds out no pictures", 1),
@@ -186,15 +196,42 @@ def test_finished_files_stay(evaluate, weights, pairs_folder, tmp_path):
 )
 def test_wrong_usage_is_one_line(evaluate, pairs_folder, monkeypatch, arguments, message, code):
     monkeypatch.chdir(pairs_folder.parent)
-    pairs_folder.with_name("few").mkdir()
-    shutil.copy(pairs_folder / "high" / "1.png", pairs_folder.with_name("few"))
     pairs_folder.with_name("empty.json").write_text('{"training": ["0"], "validation": []}')
+    pairs_folder.with_name("saved").mkdir()
+    pairs_folder.with_name("saved").joinpath("tiny").symlink_to(pairs_folder / "high")
     before = files(pairs_folder.parent)
     result, out, err = evaluate(*arguments)
     assert (result, out) == (code, "")
     assert message in err
     assert len(err.splitlines()) == 1
-    assert err.startswith("llflow evaluate: ")
+    assert err.startswith("llflow: ")
+    assert files(pairs_folder.parent) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        ([], "Missing argument 'OUTPUTS'", 2),
+        (["pairs/low"], "Missing argument 'REFERENCE'", 2),
+        (["pairs/low", "pairs/high", "--weights", "tiny"], "No such option", 2),
+        (["pairs/low", "pairs/high", "--csv", "pairs/low/0.png"], "picture that is scored", 2),
+        (["nowhere", "pairs/high"], "nowhere: expected a folder", 1),
+        (["pairs/low", "few"], "few: no picture of the same name", 1),
+        (["pairs/low", "pairs/high", "--split", "no.json"], "no.json: expected a split.json", 1),
+    ],
+)
+def test_wrong_usage_of_compare_is_one_line(
+    compare, pairs_folder, monkeypatch, arguments, message, code
+):
+    monkeypatch.chdir(pairs_folder.parent)
+    pairs_folder.with_name("few").mkdir()
+    shutil.copy(pairs_folder / "high" / "1.png", pairs_folder.with_name("few"))
+    before = files(pairs_folder.parent)
+    result, out, err = compare(*arguments)
+    assert (result, out) == (code, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert err.startswith("llflow: ")
     assert files(pairs_folder.parent) == before
 
 
@@ -202,7 +239,7 @@ def test_wrong_usage_is_one_line(evaluate, pairs_folder, monkeypatch, arguments,
 def test_a_bad_picture_is_named_before_the_work(evaluate, weights, pairs_folder, content):
     bad = pairs_folder / "high" / "3.png"
     if content is None:
-        picture_files.write(bad, picture_files.Picture(picture_files.read(bad).image[:, :-1]))
+        codec.write(bad, codec.Picture(codec.read(bad).image[:, :-1]))
     else:
         bad.write_bytes(content)
     code, out, err = evaluate("--data", pairs_folder, "--weights", weights)
@@ -211,11 +248,15 @@ def test_a_bad_picture_is_named_before_the_work(evaluate, weights, pairs_folder,
     assert len(err.splitlines()) == 1
 
 
-def test_the_commands_start_without_lpips():
-    code = "import sys, llflow.cli, llflow.evaluation.report; print(*sys.modules)"
+def test_figures_need_lpips_only_where_it_is_asked_for():
+    code = "import sys, llflow.evaluation.perceptual, llflow.evaluation.report; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert "llflow.evaluation.perceptual" in modules.split()
     assert not {"lpips", "torchvision"} & set(modules.split())
+
+
+def test_the_command_line_knows_the_networks():
+    assert scoring.NETS == perceptual.NETS
 
 
 # --- LPIPS -------------------------------------------------------------------------------------
@@ -231,15 +272,15 @@ class Fixed:
         return 0.25
 
 
-def test_lpips_where_there_is_a_trunk(evaluate, weights, pairs_folder, tmp_path, monkeypatch):
+def test_lpips_where_there_is_a_trunk(compare, weights, pairs_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(perceptual, "Perceptual", Fixed)
-    code, out, err = evaluate(
-        *("--outputs", pairs_folder / "low", "--reference", pairs_folder / "high"),
-        *("--lpips", "alex", "squeeze", "--lpips-trunk", f"squeeze={tmp_path / 'trunk.pth'}"),
+    code, out, err = compare(
+        *(pairs_folder / "low", pairs_folder / "high", "--lpips", "alex", "--lpips", "squeeze"),
+        *("--lpips-trunk", f"squeeze={tmp_path / 'trunk.pth'}"),
         *("--json", tmp_path / "all.json"),
     )
     assert code == 0
-    assert err == "LPIPS (alex) skipped: no trunk of alex"
+    assert err == "llflow: LPIPS (alex) skipped: no trunk of alex"
     assert "LPIPS, squeeze" in out
     assert "LPIPS, alex" not in out
     record = json.loads((tmp_path / "all.json").read_text())
@@ -248,16 +289,16 @@ def test_lpips_where_there_is_a_trunk(evaluate, weights, pairs_folder, tmp_path,
         "alex": {"skipped": "no trunk of alex"},
     }
     assert record["versions"]["lpips"]
-    assert record["weights"] == {}
+    assert "weights" not in record
     assert record["reference"] == str(pairs_folder / "high")
 
 
-def test_a_trunk_that_is_none_is_one_line(evaluate, pairs_folder, tmp_path):
+def test_a_trunk_that_is_none_is_one_line(compare, pairs_folder, tmp_path):
     (tmp_path / "trunk.pth").write_bytes(b"text")
-    code, out, err = evaluate(
-        *("--outputs", pairs_folder / "low", "--reference", pairs_folder / "high"),
+    code, out, err = compare(
+        *(pairs_folder / "low", pairs_folder / "high"),
         *("--lpips", "squeeze", "--lpips-trunk", f"squeeze={tmp_path / 'trunk.pth'}"),
     )
     assert (code, out) == (1, "")
-    assert err.startswith(f"llflow evaluate: {tmp_path / 'trunk.pth'}: expected tensors by name")
+    assert err.startswith(f"llflow: {tmp_path / 'trunk.pth'}: expected tensors by name")
     assert len(err.splitlines()) == 1

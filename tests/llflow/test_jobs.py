@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from llflow import jobs
 from llflow.enhancement import NotFinite
-from llflow.jobs import Job, PlanError, plan, run
-from llflow.picture import files as picture_files
+from llflow.jobs import Job, Outcome, PlanError, inputs_and_out, plan, run
+from llflow.picture import codec
 
 
 def picture(path, color=(10, 20, 30), size=(4, 3)):
@@ -112,14 +111,16 @@ def test_the_same_picture_twice_is_one_job(tmp_path):
     [
         (["nothing.png"], "out", "nothing.png: no such file or folder"),
         (["empty"], "out", r"no files in this folder \(--recursive"),
-        (["a.png", "b.png"], "b.png", "several results need a folder as OUT, the last path"),
-        (["a.png", "b.png"], "new.png", "several results need a folder as OUT, the last path"),
+        (["a.png", "b.png"], "b.png", "several results need a folder as OUT; this is a file"),
+        (["a.png", "b.png"], "new.png", "need a folder as OUT; this doesn't exist, and names a p"),
         (["p"], "new.png", "several results need a folder"),
         (["a.png"], "new.gif", "expected a name in .png, .jpg"),
         (["a.png"], "text", "expected a name in .png, .jpg"),
         (["a.png"], "a.png", "would replace an input"),
         (["a.png"], ".", "would replace an input"),
         (["a.png"], "link.png", "would replace an input"),
+        (["a.png"], "hard.png", "would replace an input"),
+        (["p"], "linked", "would replace an input"),
         (["p"], "p", "would replace an input"),
         (["p"], "p/../p", "would replace an input"),
         (["p", "a.png"], "p", "would replace an input"),
@@ -133,9 +134,42 @@ def test_refused(tmp_path, inputs, out, message):
     (tmp_path / "empty" / "within").mkdir(parents=True)
     (tmp_path / "text").write_text("no suffix")
     (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    (tmp_path / "hard.png").hardlink_to(tmp_path / "a.png")
+    (tmp_path / "linked").symlink_to(tmp_path / "p")
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     with pytest.raises(PlanError, match=message):
         plan([tmp_path / name for name in inputs], tmp_path / out, recursive=False)
+
+
+@pytest.mark.parametrize(
+    ("paths", "out"),
+    [
+        (["a.png"], None),
+        (["new"], None),
+        (["p"], None),
+        (["a.png", "b.png"], None),
+        (["a.png", "link.png"], None),
+        (["a.png", "loop.png"], None),
+        (["a.png", "text"], None),
+        (["p", "b.png"], None),
+        (["a.png", "p"], "p"),
+        (["a.png", "linked"], "linked"),
+        (["a.png", "b.png", "p"], "p"),
+        (["a.png", "new.png"], "new.png"),
+        (["p", "new"], "new"),
+    ],
+)
+def test_what_may_be_anybodys_only_copy_is_an_input(tmp_path, monkeypatch, paths, out):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png", "p/a.png"):
+        picture(tmp_path / name)
+    (tmp_path / "text").write_text("no suffix")
+    (tmp_path / "link.png").symlink_to("b.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "linked").symlink_to("p")
+    expected = paths if out is None else paths[:-1]
+    found = inputs_and_out([Path(name) for name in paths])
+    assert found == ([Path(name) for name in expected], out and Path(out))
 
 
 NAMES = st.sampled_from(["a", "b", "a.png", "a_bright", "a_bright.png", "out", "x.jpg"])
@@ -221,7 +255,7 @@ def test_one_bad_file_does_not_stop_the_rest(tmp_path):
 
 
 DENIED = PermissionError(errno.EACCES, "Permission denied")
-FROM_FILES = [DENIED, OSError("odd"), picture_files.PictureError("odd")]
+FROM_FILES = [DENIED, OSError("odd"), codec.PictureError("odd")]
 FROM_NETWORK = [NotFinite("odd"), MemoryError(), RuntimeError("out of memory\nand more")]
 
 
@@ -236,7 +270,7 @@ def test_every_kind_of_failure_is_an_outcome(tmp_path, monkeypatch, where, error
         tmp_path / "out",
         recursive=False,
     )
-    steps = {"read": picture_files.read, "brighten": negative, "write": picture_files.write}
+    steps = {"read": codec.read, "brighten": negative, "write": codec.write}
     original, calls = steps[where], []
 
     def fail_once(*args):
@@ -246,13 +280,27 @@ def test_every_kind_of_failure_is_an_outcome(tmp_path, monkeypatch, where, error
         return original(*args)
 
     steps[where] = fail_once
-    monkeypatch.setattr(picture_files, "read", steps["read"])
-    monkeypatch.setattr(picture_files, "write", steps["write"])
+    monkeypatch.setattr(codec, "read", steps["read"])
+    monkeypatch.setattr(codec, "write", steps["write"])
     bad, good = run(jobs, steps["brighten"])
     assert bad.problem
     assert "\n" not in bad.problem
     assert good.problem is None
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.png"]
+
+
+def test_what_a_result_does_not_hold_is_in_its_outcome(tmp_path):
+    exif = Image.Exif()
+    exif[0x10F] = "Maker"
+    source = tmp_path / "a.jpg"
+    Image.new("RGB", (4, 3)).save(source, exif=exif)
+    kept, lost = (
+        outcome
+        for name in ("b.png", "b.bmp")
+        for outcome in run([Job(source, tmp_path / name)], negative)
+    )
+    assert (kept.problem, kept.lost) == (None, ())
+    assert (lost.problem, lost.lost) == (None, ("BMP can't hold EXIF",))
 
 
 def test_a_mistake_in_the_program_is_not_swallowed(tmp_path):
@@ -293,14 +341,14 @@ def test_what_exists_stays(tmp_path, existing):
     assert "b.png exists (--overwrite or --skip-existing)" in outcome.problem
     assert not outcome.skipped
     (outcome,) = run([job], negative, skip_existing=True)
-    assert outcome == jobs.Outcome(job, None, skipped=True)
+    assert outcome == Outcome(job, None, skipped=True)
     assert job.target.lstat() == before
 
 
 def test_overwrite(tmp_path):
     job = Job(picture(tmp_path / "a.png"), picture(tmp_path / "b.png"))
     (outcome,) = run([job], negative, overwrite=True)
-    assert outcome == jobs.Outcome(job)
+    assert outcome == Outcome(job)
     assert level(job.target) == [245, 235, 225]
     assert level(job.source) == [10, 20, 30]
 

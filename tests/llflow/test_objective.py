@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 from torch.autograd.graph import saved_tensors_hooks
 
 from llflow import LLFlow
 from llflow.network.model import KEEP
 from llflow.network.prior import squeeze_map
-from llflow.training.objective import Objective
+from llflow.training.objective import Objective, at_mean_of, colors, similarity
 
 
 @pytest.fixture
@@ -61,6 +62,86 @@ def test_nll_plus_l1_is_the_weighted_sum(model, pair):
     assert both["loss"].shape == (2,)
 
 
+def test_l1_at_the_references_mean(model, pair):
+    """By hand, per sample: brightness is forgiven in its share of l1, and only there."""
+    bright, low = pair
+    picture = model.typical(model.condition(low))
+    scaled = torch.stack([x * (y.mean() / x.mean()) for x, y in zip(picture, bright, strict=True)])
+    free = (scaled - bright).abs().mean((1, 2, 3))
+    terms = Objective(model, 7.0, exposure_free=0.25)("l1", *pair)
+    torch.testing.assert_close(terms["exposure_free"], free)
+    torch.testing.assert_close(terms["loss"], 7 * (0.75 * terms["l1"] + 0.25 * free))
+    torch.testing.assert_close(terms["l1"], Objective(model)("l1", *pair)["l1"])
+
+
+def test_scaling_forgives_brightness_and_has_the_gradient_of_the_scale():
+    torch.manual_seed(0)
+    bright = torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    factors = torch.tensor([0.3, 1.7], dtype=torch.float64).view(2, 1, 1, 1)
+    torch.testing.assert_close(at_mean_of(bright, bright * factors), bright)
+    picture = (bright * factors).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: at_mean_of(bright, x), picture)
+    # The scale undoes what a common factor does, so there is no gradient along it.
+    noisy = (bright * factors + 0.1 * torch.rand_like(bright)).requires_grad_()
+    (at_mean_of(bright, noisy) - bright).square().sum().backward()
+    along = (noisy.grad * noisy).sum((1, 2, 3))
+    torch.testing.assert_close(along, torch.zeros_like(along), rtol=0, atol=1e-12)
+
+
+def test_a_black_picture_is_not_scaled_to_infinity():
+    black, bright = torch.zeros(1, 3, 8, 8, requires_grad=True), torch.rand(1, 3, 8, 8)
+    scaled = at_mean_of(bright, black)
+    assert not scaled.any()
+    (scaled - bright).abs().mean().backward()
+    assert black.grad.isfinite().all()
+
+
+def test_similarity_is_scikit_images():
+    torch.manual_seed(0)
+    x, y = torch.rand(2, 2, 3, 16, 24, dtype=torch.float64)
+    expected = [
+        structural_similarity(
+            a.numpy(), b.numpy(), data_range=1, channel_axis=0, use_sample_covariance=False
+        )
+        for a, b in zip(x, y, strict=True)
+    ]
+    assert similarity(x, y).tolist() == pytest.approx(expected, abs=1e-9)  # both in float64
+    torch.testing.assert_close(similarity(x, x), torch.ones(2, dtype=torch.float64))
+
+
+def test_colors_are_of_what_can_be_seen():
+    picture = torch.tensor([0.6, 0.3, 0.1]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    expected = torch.tensor([0.6, 0.3, 0.1]) / 1.05
+    torch.testing.assert_close(colors(picture)[0, :, 0, 0], expected)
+    assert torch.equal(colors(2 * picture - 1), colors((2 * picture - 1).clamp(0, 1)))
+    assert not colors(-picture).any()
+    dark = torch.full((1, 3, 4, 4), 1e-3).requires_grad_()
+    colors(dark)[:, 0].sum().backward()
+    assert dark.grad.abs().max() < 1 / 0.05  # a color map's own slope there is above 300
+
+
+def test_structure_and_colors_are_weighted_and_shown(model, pair):
+    bright, low = pair
+    picture = model.typical(model.condition(low))
+    terms = Objective(model, 7.0, structure=8.0, colors=3.0)("nll+l1", *pair)
+    assert terms.keys() == {"loss", "nll", "l1", "structure", "colors"}
+    torch.testing.assert_close(terms["structure"], 1 - similarity(picture, bright))
+    by_hand = (colors(picture) - colors(bright)).abs().mean((1, 2, 3))
+    torch.testing.assert_close(terms["colors"], by_hand)
+    whole = terms["nll"] + 7 * terms["l1"] + 8 * terms["structure"] + 3 * terms["colors"]
+    torch.testing.assert_close(terms["loss"], whole)
+
+
+def test_samples_have_losses_of_their_own(model, pair):
+    objective = Objective(model, 7.0, exposure_free=0.5, structure=8.0, colors=3.0)
+    both = objective("l1", *pair)
+    for index in range(2):
+        alone = objective("l1", *(x[index : index + 1] for x in pair))
+        for name, term in alone.items():
+            # Batches are convolved in another order.
+            torch.testing.assert_close(term, both[name][index : index + 1], rtol=1e-4, atol=1e-5)
+
+
 def test_an_unknown_loss_is_refused(model, pair):
     with pytest.raises(ValueError, match=r"among nll, l1, nll\+l1, got 'l2'"):
         Objective(model)("l2", *pair)
@@ -89,9 +170,23 @@ def moved(model, loss, pair, **options):
     return {name for name, p in named if p.grad is not None and p.grad.any()}
 
 
-@pytest.mark.parametrize("loss", ["nll", "l1", "nll+l1"])
-def test_gradients_reach_every_parameter(model, pair, loss):
-    assert moved(model, loss, pair) == {name for name, _ in model.named_parameters()}
+@pytest.mark.parametrize(
+    ("loss", "weights"),
+    [
+        ("nll", {}),
+        ("l1", {}),
+        ("nll+l1", {}),
+        ("l1", {"l1_weight": 1e-30, "structure": 1.0}),
+        ("l1", {"l1_weight": 1e-30, "colors": 1.0}),
+        ("l1", {"exposure_free": 1.0}),
+    ],
+    ids=str,
+)
+def test_gradients_reach_every_parameter(model, pair, loss, weights):
+    model.zero_grad()
+    Objective(model, **weights)(loss, *pair)["loss"].mean().backward()
+    named = model.named_parameters()
+    assert [name for name, p in named if p.grad is None or not p.grad.any()] == []
 
 
 def test_the_color_head_learns_from_its_own_samples_alone(nano, model, pair):
@@ -155,7 +250,7 @@ def test_in_bf16_the_latent_and_its_log_det_stay_float32(model, pair):
     model.encoder.trunk[0].register_forward_hook(lambda m, i, out: seen.append(out.dtype))
     flow = []
     model.flow.bijection.register_forward_hook(lambda m, i, out: flow.extend(out))
-    objective = Objective(model, l1_weight=7.0)
+    objective = Objective(model, l1_weight=7.0, exposure_free=0.5, structure=1.0, colors=1.0)
     with torch.autocast("cpu", torch.bfloat16):
         terms = objective("nll+l1", *pair)
     assert seen == [torch.bfloat16]

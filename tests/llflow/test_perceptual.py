@@ -4,9 +4,10 @@ import hashlib
 import math
 import shutil
 import sys
-from urllib.error import URLError
 
+import pooch
 import pytest
+import requests
 import torch
 from safetensors.torch import save_file
 
@@ -169,7 +170,8 @@ def test_no_such_file(tmp_path):
 
 def test_without_the_package(monkeypatch, trunks):
     monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(Unavailable, match=r"lpips.*; pip install 'flowkit\[metrics\]'"):
+    message = r"^lpips isn't installed: pip install 'flowkit\[metrics\]'$"
+    with pytest.raises(Unavailable, match=message):
         Perceptual("squeeze", trunks["squeeze"])
 
 
@@ -188,63 +190,94 @@ def test_a_torchvision_that_fails_otherwise_isnt_mended(
         Perceptual("squeeze", trunks["squeeze"])
 
 
+def test_without_pooch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(Unavailable, match=r"^pooch isn't installed: pip install 'flowkit\[metrics"):
+        Perceptual("squeeze")
+
+
+# --- downloads ---------------------------------------------------------------------------------
+
 FILE = "squeezenet1_1-b8a52dc0.pth"
 
 
 @pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """torch.hub's folder of downloads, which doesn't exist."""
+def hub(monkeypatch, tmp_path, trunks):
+    """torch.hub's folder of downloads, which doesn't exist; the random trunk's digest is known."""
+    digest = hashlib.sha256(trunks["squeeze"].read_bytes()).hexdigest()
+    monkeypatch.setitem(perceptual.TRUNKS, "squeeze", (FILE, digest))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     return tmp_path / "hub" / "checkpoints"
 
 
-def offline(request, timeout):
-    assert timeout <= 30
-    raise URLError("no network")
+@pytest.fixture
+def server(monkeypatch):
+    """What PyTorch's server does, for pooch."""
+
+    class Downloader:
+        asked = ()
+        answer = None
+
+        def __init__(self, timeout, progressbar):
+            assert max(timeout) <= 30
+
+        def __call__(self, url, file, pooch):
+            Downloader.asked += (url,)
+            if isinstance(Downloader.answer, Exception):
+                raise Downloader.answer
+            shutil.copy(Downloader.answer, file)
+
+    monkeypatch.setattr(pooch, "HTTPDownloader", Downloader)
+    return Downloader
 
 
-def test_without_network(monkeypatch, hub):
-    monkeypatch.setattr(perceptual, "urlopen", offline)
+def test_digests_are_those_in_the_names():
+    for name, digest in perceptual.TRUNKS.values():
+        assert name.endswith(f"-{digest[:8]}.pth")
+        assert len(bytes.fromhex(digest)) == 32
+
+
+def test_names_are_torchvisions():
+    perceptual._import_torchvision()
+    from torchvision import models
+
+    theirs = {
+        "alex": models.AlexNet_Weights,
+        "vgg": models.VGG16_Weights,
+        "squeeze": models.SqueezeNet1_1_Weights,
+    }
+    for net, (name, _) in perceptual.TRUNKS.items():
+        assert theirs[net].IMAGENET1K_V1.url == perceptual.SERVER + name
+
+
+def test_without_network(hub, server):
+    server.answer = requests.ConnectionError("no network\nat all")
     with pytest.raises(Unavailable) as error:
         Perceptual("squeeze")
-    assert f"https://download.pytorch.org/models/{FILE} can't be downloaded" in str(error.value)
-    assert "no network" in str(error.value)
-    assert "--lpips-trunk squeeze=FILE" in str(error.value)
-    assert not hub.exists()
+    assert str(error.value) == (
+        f"https://download.pytorch.org/models/{FILE} can't be downloaded (no network); "
+        "--lpips-trunk squeeze=FILE takes a file"
+    )
+    assert not list(hub.iterdir())
 
 
-def test_an_earlier_download(monkeypatch, hub, trunks, squeeze):
-    monkeypatch.setattr(perceptual, "urlopen", offline)
+def test_an_earlier_download(hub, server, trunks, squeeze):
     hub.mkdir(parents=True)
     shutil.copy(trunks["squeeze"], hub / FILE)
     assert Perceptual("squeeze")(*pictures()) == squeeze(*pictures())
+    assert not server.asked
 
 
-class Answer:
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return None
-
-
-def test_download(monkeypatch, hub, trunks, squeeze):
-    def download(url, file, hash_prefix):
-        assert url.endswith(f"/{FILE}")
-        assert hash_prefix == "b8a52dc0"
-        shutil.copy(trunks["squeeze"], file)
-
-    monkeypatch.setattr(perceptual, "urlopen", lambda request, timeout: Answer())
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    assert Perceptual("squeeze")(*pictures()) == squeeze(*pictures())
-    assert (hub / FILE).exists()
+def test_download(hub, server, trunks, squeeze):
+    server.answer = trunks["squeeze"]
+    metric = Perceptual("squeeze")
+    assert metric(*pictures()) == squeeze(*pictures())
+    assert metric.trunk == hub / FILE
+    assert server.asked == (f"https://download.pytorch.org/models/{FILE}",)
 
 
-def test_a_download_that_is_another_file(monkeypatch, hub):
-    def download(url, file, hash_prefix):
-        raise RuntimeError("invalid hash value")
-
-    monkeypatch.setattr(perceptual, "urlopen", lambda request, timeout: Answer())
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    with pytest.raises(Unavailable, match="invalid hash value"):
+def test_a_download_that_is_another_file(hub, server, trunks):
+    server.answer = trunks["alex"]
+    with pytest.raises(Unavailable, match="hash"):
         Perceptual("squeeze")
+    assert not list(hub.iterdir())

@@ -1,6 +1,7 @@
 """Recipes: what they refuse, what the shipped ones hold, and how files and options go together."""
 
 import math
+import re
 from dataclasses import asdict
 
 import pytest
@@ -36,27 +37,45 @@ from llflow.training.recipe import Recipe, RecipeError
         {"synthetic_share": -0.1},
         {"average": 1.0},
         {"held_out": 1.5},
+        {"hours": -1.0},
+        {"hours": math.inf},
+        {"annealing": "linear"},
+        {"beta2": 1.0},
+        {"exposure_free": 1.5},
+        {"structure": -1.0},
+        {"colors": math.nan},
+        {"sizes": ((4,), (1, 1.0))},
+        {"sizes": ((4, 1.0, 96, 1),)},
+        {"sizes": ((0, 1.0),)},
+        {"sizes": ((1.5, 1.0),)},
+        {"sizes": ((2, 0.0), (1, 1.0))},
+        {"sizes": ((1, 1.0, 100),)},
+        {"sizes": ((2, 0.5), (1, 0.4))},
     ],
     ids=str,
 )
 def test_settings_out_of_range(changes):
     ((name, value),) = changes.items()
-    with pytest.raises(RecipeError, match=f"recipe: expected .*{name}.* got {value!r}"):
+    came = re.escape(repr(value))
+    with pytest.raises(RecipeError, match=f"^recipe: expected .*{name}.* got {came}$"):
         Recipe(**changes)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
     [
-        ("steps", 3.0, "int"),
-        ("steps", True, "int"),
-        ("clip", "50", "float"),
-        ("compile", 1, "bool"),
-        ("size", 1, "str"),
+        ("steps", 3.0, "integer"),
+        ("steps", True, "integer"),
+        ("clip", "50", "number"),
+        ("clip", True, "number"),
+        ("compile", 1, "boolean"),
+        ("size", 1, "string"),
+        ("sizes", 3, "tuple"),
     ],
 )
 def test_settings_of_another_type(name, value, wanted):
-    with pytest.raises(RecipeError, match=f"expected {name} to be of type {wanted}, got {value!r}"):
+    message = f"^recipe: expected {name} to be a valid {wanted}, got {value!r}$"
+    with pytest.raises(RecipeError, match=message):
         Recipe(**{name: value})
 
 
@@ -65,32 +84,34 @@ def test_whole_numbers_are_numbers():
     assert Recipe(clip=math.inf).clip == math.inf  # no clipping
 
 
+def test_an_unknown_setting_is_named_with_the_nearest():
+    message = r"^no setting is called 'stesp'; did you mean 'steps'\?$"
+    with pytest.raises(RecipeError, match=message):
+        Recipe(stesp=3)
+
+
+def test_sizes_come_as_arrays_or_as_text():
+    expected = ((4, 0.4, 96), (2, 0.3), (1, 0.3))
+    assert Recipe(sizes=[[4, 0.4, 96], [2, 0.3], [1, 0.3]]).sizes == expected
+    assert Recipe(sizes="4:0.4:96,2:0.3,1:0.3").sizes == expected
+    with pytest.raises(RecipeError, match=r"recipe: expected sizes as .*, got 'half'$"):
+        Recipe(sizes="half")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"encoder_only": True}, "loss l1 and pretrain 0 with encoder_only, got .'nll', 0."),
-        ({"encoder_only": True, "loss": "l1", "pretrain": 5}, "got .'l1', 5."),
-        ({"keep": "nothing", "precision": "bf16"}, "with precision bf16"),
+        ({"encoder_only": True}, "loss l1 and pretrain 0 with encoder_only, got 'nll' and 0$"),
+        ({"encoder_only": True, "loss": "l1", "pretrain": 5}, "got 'l1' and 5$"),
+        ({"keep": "nothing", "precision": "bf16"}, "with precision bf16, .*, got 'nothing'$"),
+        ({"structure": 8.0}, "loss l1 or nll.l1 with structure, got 'nll'$"),
+        ({"colors": 8.0}, "with colors, got 'nll'$"),
+        ({"exposure_free": 0.5}, "with exposure_free, got 'nll'$"),
     ],
 )
 def test_settings_that_do_not_go_together(changes, message):
     with pytest.raises(RecipeError, match=message):
         Recipe(**changes)
-
-
-def test_the_learning_rate_rises_then_halves():
-    recipe = Recipe(steps=1000, warmup=10, learning_rate=0.8)
-    rates = [recipe.learning_rate_at(step) for step in (0, 4, 9, 499, 500, 749, 750, 900, 950, 999)]
-    expected = [0.08, 0.4, 0.8, 0.8, 0.4, 0.4, 0.2, 0.1, 0.05, 0.05]
-    assert rates == pytest.approx(expected)
-    assert Recipe(warmup=0).learning_rate_at(0) == Recipe().learning_rate
-    short = Recipe(steps=50, warmup=500, learning_rate=1.0)
-    assert [short.learning_rate_at(step) for step in (0, 4, 5)] == pytest.approx([0.2, 1.0, 1.0])
-
-
-def test_pretraining_takes_nll_first():
-    recipe = Recipe(loss="l1", pretrain=3)
-    assert [recipe.loss_at(step) for step in (0, 2, 3, 9)] == ["nll", "nll", "l1", "l1"]
 
 
 def test_networks_of_recipes(nano_size):
@@ -148,8 +169,8 @@ def test_fine_tuning_starts_from_the_shipped_weights_of_its_size():
         (b"stesp = 3", "no setting is called 'stesp'; did you mean 'steps'[?]$"),
         (b"learning-rate = 1e-4", "no setting is called 'learning-rate'; did you mean 'learning_r"),
         (b"[train]\nsteps = 3", "no setting is called 'train'"),
-        (b"steps = 3\nclip = '9'", "recipe: expected clip to be of type float, got '9'"),
-        (b"steps = 0", "recipe: expected steps > 0, got 0"),
+        (b"steps = 3\nclip = '9'", "recipe: expected clip to be a valid number, got '9'"),
+        (b"steps = 0", "recipe: expected steps to be greater than 0, got 0"),
         (b"steps : 3", r"not TOML \(.*line 1"),
         (b"steps = 3\nsteps = 4", "not TOML"),
         (b"size = '\xff'", "not TOML"),
@@ -171,5 +192,6 @@ def test_bad_files_are_named(tmp_path, content, message):
 
 def test_a_file_holds_what_differs_from_the_defaults(tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text('steps = 12_000\nloss = "nll+l1"\nclip = 50\n')
-    assert Recipe.read(path) == Recipe(steps=12_000, loss="nll+l1", clip=50.0)
+    path.write_text('steps = 12_000\nloss = "nll+l1"\nclip = 50\nsizes = [[2, 0.5], [1, 0.5]]\n')
+    sizes = ((2, 0.5), (1, 0.5))
+    assert Recipe.read(path) == Recipe(steps=12_000, loss="nll+l1", clip=50.0, sizes=sizes)

@@ -82,6 +82,8 @@ def test_after_five_in_a_row_it_goes_back_at_half_the_rate(run, tmp_path, monkey
         "caution": 1.0,
         "bad_steps": 0,
         "anchored_at": 0,
+        "planned": 0,
+        "seconds": 0.0,
     }
     with monkeypatch.context() as patch:
         stop_at(patch, 17)

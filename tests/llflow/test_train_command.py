@@ -72,17 +72,17 @@ def test_options_override_the_recipe(llflow, asked, pairs_folder, tmp_path):
     ("options", "message"),
     [
         (["--crop", "20"], "recipe: expected crop to be a multiple of 8, got 20"),
-        (["--size", "big"], "invalid choice: 'big'"),
-        (["--loss", "l2"], "invalid choice: 'l2'"),
-        (["--steps", "many"], "invalid int value: 'many'"),
+        (["--size", "big"], "'--size': 'big' is not one of 'tiny', 'small', 'large'"),
+        (["--loss", "l2"], "'l2' is not one of 'nll', 'l1', 'nll+l1'"),
+        (["--steps", "many"], "'many' is not a valid integer"),
         (["--learning-rate", "nan"], "expected learning_rate to be a finite number, got nan"),
         (["--encoder-only"], "loss l1 and pretrain 0 with encoder_only"),
-        (["--validate-every", "0"], "whole number from 1"),
-        (["--save-every", "-1"], "whole number from 1"),
+        (["--validate-every", "0"], "'--validate-every': 0 is not in the range x>=1"),
+        (["--save-every", "-1"], "'--save-every': -1 is not in the range x>=1"),
         (["--recipe", "typo.toml"], "typo.toml: no setting is called 'stesp'; did you mean 'steps"),
         (["--recipe", "broken.toml"], "broken.toml: not TOML"),
         (["--recipe", "huge"], "huge: no such file, nor a shipped recipe"),
-        (["--scenes", "a", "--split", "b"], "not allowed with argument"),
+        (["--scenes", "a", "--split", "b"], "--scenes and --split exclude each other"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(
@@ -95,7 +95,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     assert (code, out) == (2, "")
     assert message in err
     assert len(err.splitlines()) == 1
-    assert err.startswith("llflow train: ")
+    assert err.startswith("llflow: ")
     assert not asked
 
 
@@ -118,7 +118,7 @@ def test_bad_data_is_one_line(llflow, nano_size, pairs_folder, tmp_path, harm, m
     code, out, err = llflow(*arguments(pairs_folder, tmp_path / "run"))
     assert (code, out) == (1, "")
     assert len(err.splitlines()) == 1
-    assert err.startswith("llflow train: ")
+    assert err.startswith("llflow: ")
     assert message in err
     assert not (tmp_path / "run" / "best.safetensors").exists()
 
@@ -128,12 +128,12 @@ def test_weights_of_another_network_are_one_line(llflow, pairs_folder, tmp_path,
     code, out, err = llflow(*call)
     assert (code, out) == (1, "")
     assert len(err.splitlines()) == 1
-    assert err.startswith(f"llflow train: {weights}: another network than the recipe's, which is s")
+    assert err.startswith(f"llflow: {weights}: another network than the recipe's, which is s")
     assert "features = 8" in err
     assert not (tmp_path / "run").exists()
     code, _, err = llflow(*arguments(pairs_folder, tmp_path / "run", weights="huge"))
     assert code == 1
-    assert err.startswith("llflow train: huge: no such file, nor shipped weights")
+    assert err.startswith("llflow: huge: no such file, nor shipped weights")
 
 
 @pytest.mark.parametrize("error", [Diverged("20 steps in a row weren't finite"), OSError("full")])
@@ -143,7 +143,7 @@ def test_a_failed_run_is_one_line(llflow, monkeypatch, pairs_folder, tmp_path, e
 
     monkeypatch.setattr("llflow.training.train.train", fail)
     code, out, err = llflow("train", "--data", pairs_folder, "--out", tmp_path / "run")
-    assert (code, out, err) == (1, "", f"llflow train: {error}")
+    assert (code, out, err) == (1, "", f"llflow: {error}")
 
 
 def test_no_finite_validation_is_an_error(llflow, nano_size, monkeypatch, pairs_folder, tmp_path):
@@ -176,7 +176,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(
     monkeypatch.setattr(os, "replace", replace)
     code, out, err = llflow(*arguments(pairs_folder, folder, steps=6, **settings))
     assert (code, out) == (1, "")
-    assert err.splitlines()[-1] == f"llflow train: {folder / full}: No space left on device"
+    assert err.splitlines()[-1] == f"llflow: {folder / full}: No space left on device"
     assert (folder / "last.pt").read_bytes() == before["last.pt"]
     if full == "last.pt":  # written after the best of the same step, which is whole
         assert isinstance(checkpoint.load(folder / "best.safetensors"), LLFlow)
@@ -201,7 +201,7 @@ def test_a_file_that_the_system_cuts_off(llflow, nano_size, pairs_folder, tmp_pa
     process = start(PROGRAM, *call, preexec_fn=limit(size))
     output, _ = process.communicate()
     assert process.returncode == 1, output
-    assert output.splitlines()[-1] == f"llflow train: {folder / 'last.pt'}: File too large"
+    assert output.splitlines()[-1] == f"llflow: {folder / 'last.pt'}: File too large"
     assert (folder / "last.pt").read_bytes() == before["last.pt"]
     assert not list(folder.rglob(".*"))
 
@@ -213,7 +213,7 @@ def test_without_tensorboard_it_says_how_to_get_it(
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     code, out, err = llflow(*arguments(pairs_folder, tmp_path / "run"), "--tensorboard")
     assert (code, out) == (1, "")
-    assert err == ("llflow train: TensorBoard isn't installed: pip install 'flowkit[tensorboard]'")
+    assert err == ("llflow: TensorBoard isn't installed: pip install 'flowkit[tensorboard]'")
 
 
 def test_what_happens_is_said(llflow, nano_size, pairs_folder, tmp_path, caplog):

@@ -9,8 +9,7 @@ import torch
 
 from llflow import TINY, enhance, load
 from llflow.network import checkpoint
-from llflow.picture import files as picture_files
-from llflow.picture import preprocess, retinex
+from llflow.picture import codec, preprocess, retinex
 
 DUSK = Path(__file__).parents[2] / "examples" / "rocket.jpg"
 
@@ -22,7 +21,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def dusk():
-    return picture_files.read(DUSK).image
+    return codec.read(DUSK).image
 
 
 def test_default_weights_are_tiny(model):

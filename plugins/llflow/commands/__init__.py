@@ -1,1 +1,2 @@
-"""One file a command: its arguments (`add`) and what it does with them (`run`)."""
+"""One file a command; modules that need PyTorch are imported by what needs them, so that help,
+completion and wrong usage come at once."""

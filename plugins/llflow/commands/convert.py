@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
-import argparse
+from pathlib import Path
 
-from llflow.commands.arguments import UsageError, path
+import click
 
+from llflow.commands.options import PATH, refuse_existing, shown
 
-def add(commands) -> None:
-    parser = commands.add_parser(
-        "convert",
-        help="turn the LLFlow authors' checkpoint into a file for --weights",
-        description="Turn a checkpoint of the LLFlow authors (.pth or .safetensors) into a file "
-        "for --weights. The network's size is read off the tensors; nothing in the file is "
-        "executed. The authors' weights have their own licence (CC BY-NC-SA 4.0).",
-        epilog="example:\n  llflow convert LOL_smallNet.pth small.safetensors\n",
-    )
-    parser.add_argument("checkpoint", type=path, metavar="CHECKPOINT")
-    parser.add_argument("out", type=path, metavar="OUT")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
-    parser.set_defaults(run=run)
+EPILOG = """\b
+examples:
+  llflow convert LOL_smallNet.pth small.safetensors
+  llflow convert LOL_smallNet.pth -o small.safetensors --overwrite
+"""
 
 
-def run(args: argparse.Namespace) -> int:
+@click.command("convert", epilog=EPILOG)
+@click.argument("source", type=PATH, metavar="CHECKPOINT")
+@click.argument("new", required=False, type=PATH, metavar="[OUT]")
+@click.option("-o", "--out", type=PATH, metavar="OUT", help="The file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace the file that --out names.")
+def command(source: Path, new: Path | None, out: Path | None, overwrite: bool) -> None:
+    """Turn the LLFlow authors' checkpoint into a file for --weights.
+
+    CHECKPOINT is a .pth or .safetensors file. The network's size is read off the tensors; nothing
+    in the file is executed. The authors' weights have their own licence (CC BY-NC-SA 4.0).
+    """
+    if (new is None) == (out is None):
+        raise click.UsageError("Expected one OUT, behind CHECKPOINT or with --out.")
+    if new is not None and new.exists() and overwrite:
+        raise click.UsageError(f"--overwrite replaces {new} only if --out says so: --out {new}")
+    target = new or out
+    assert target is not None
+    if target.suffix != ".safetensors":
+        raise click.UsageError(f"Expected OUT to end in .safetensors, got {target}.")
+    refuse_existing(target, overwrite)
+    if target.exists() and target.samefile(source):
+        raise click.UsageError(f"{target}: the result would replace CHECKPOINT.")
+
     from llflow.network import checkpoint, official
     from llflow.network.model import SIZES
 
-    if args.out.suffix != ".safetensors":
-        raise UsageError(f"expected OUT to end in .safetensors, got {args.out}")
-    if args.out.exists() and not args.overwrite:
-        raise ValueError(f"{args.out} exists (--overwrite replaces it)")
-    model = official.convert(official.read(args.checkpoint))
-    checkpoint.save(model, args.out)
+    model = official.convert(official.read(source))
+    checkpoint.save(model, target)
     size = next((name for name, config in SIZES.items() if config == model.config), "custom")
     count = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{args.out}: {size} network, {count:,} parameters")
-    return 0
+    click.echo(f"{shown(target)}: {size} network, {count:,} parameters")

@@ -2,106 +2,123 @@
 
 from __future__ import annotations
 
-import argparse
+from pathlib import Path
 
-from llflow.commands.arguments import (
-    add_device,
-    add_sampling,
-    at_least,
+import click
+
+from llflow.commands.options import (
+    FROM_ONE,
+    PATH,
+    Weights,
     device_of,
-    fail,
-    path,
+    device_option,
+    report,
+    sampling,
     shown,
     temperature_of,
 )
 
-
-def add(commands) -> None:
-    parser = commands.add_parser(
-        "enhance",
-        usage="llflow enhance [options] IN [IN ...] [OUT]",
-        help="brighten a picture, several, or a folder",
-        description="Brighten a picture, several, or a folder of them. PNG, JPEG, WebP, BMP, TIFF "
-        "and AVIF are recognised by content. Without OUT, results lie beside the inputs with "
-        "'_bright' in their names.",
-        epilog="examples:\n  llflow enhance dark.jpg\n  llflow enhance dark.jpg bright.png\n"
-        "  llflow enhance a.jpg b.png out/\n  llflow enhance photos/ out/ --recursive\n"
-        "  llflow enhance dark.jpg mean.png --samples 8 --temperature 0.7\n",
-    )
-    parser.add_argument(
-        "paths",
-        nargs="+",
-        type=path,
-        metavar="PATH",
-        help="pictures or folders to read; of two or more paths the last is OUT, the picture to "
-        "write, or a folder for several results",
-    )
-    parser.add_argument("--recursive", action="store_true", help="take folders within folders too")
-    existing = parser.add_mutually_exclusive_group()
-    existing.add_argument(
-        "--skip-existing", action="store_true", help="leave finished results alone"
-    )
-    existing.add_argument("--overwrite", action="store_true", help="replace existing results")
-    add_sampling(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of the samples (default 0)")
-    parser.add_argument(
-        "--weights",
-        metavar="W",
-        help="shipped weights by name, or a .safetensors file (default tiny)",
-    )
-    add_device(parser)
-    parser.add_argument(
-        "--max-pixels",
-        type=at_least(1),
-        metavar="N",
-        help="refuse larger pictures (default 50 million)",
-    )
-    parser.set_defaults(run=run)
+EPILOG = """\b
+examples:
+  llflow enhance dark.jpg
+  llflow enhance dark.jpg -o bright.png
+  llflow enhance *.jpg
+  llflow enhance *.jpg -o bright/
+  llflow enhance photos/ -o bright/ --recursive --skip-existing
+  llflow enhance dark.jpg -o mean.png --samples 8 --temperature 0.7
+"""
 
 
-def run(args: argparse.Namespace) -> int:
+@click.command("enhance", epilog=EPILOG)
+@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="IN... [OUT]")
+@click.option(
+    "-o",
+    "--out",
+    type=PATH,
+    show_default="beside the inputs",
+    metavar="OUT",
+    help="The picture to write, or a folder for the results.",
+)
+@click.option("--recursive", is_flag=True, help="Take folders within folders too.")
+@click.option("--skip-existing", is_flag=True, help="Leave finished results alone.")
+@click.option("--overwrite", is_flag=True, help="Replace existing results.")
+@sampling
+@click.option(
+    "--weights",
+    type=Weights(),
+    show_default="tiny",
+    metavar="W",
+    help="Shipped weights by name, or a .safetensors file.",
+)
+@device_option
+@click.option(
+    "--max-pixels",
+    type=FROM_ONE,
+    show_default="50 million",
+    metavar="N",
+    help="Refuse larger pictures.",
+)
+def command(
+    paths: tuple[Path, ...],
+    out: Path | None,
+    recursive: bool,
+    skip_existing: bool,
+    overwrite: bool,
+    samples: int,
+    temperature: float | None,
+    seed: int,
+    weights: str | None,
+    device: str,
+    max_pixels: int | None,
+) -> int:
+    """Brighten a picture, several, or a folder of them.
+
+    PNG, JPEG, WebP, BMP, TIFF and AVIF are recognised by content. Without OUT, results lie beside
+    the inputs with "_bright" in their names. The last of several paths is OUT if it is a folder or
+    doesn't exist; a file that exists is never taken for it, and --overwrite needs --out.
+    """
+    if skip_existing and overwrite:
+        raise click.UsageError("--skip-existing and --overwrite exclude each other.")
+    temperature = temperature_of(temperature, samples)
+
     from tqdm import tqdm
 
     from llflow import jobs
     from llflow.enhancement import enhance
     from llflow.network import checkpoint
-    from llflow.picture import files as picture_files
+    from llflow.picture import codec
 
-    inputs, out = args.paths, None
-    if len(inputs) > 1:
-        *inputs, out = inputs
-    temperature = temperature_of(args)
-    jobs = jobs.plan(inputs, out, recursive=args.recursive)
-    model = checkpoint.load(args.weights or checkpoint.DEFAULT).to(device_of(args.device)).fold()
+    inputs = [*paths]
+    if out is None:
+        inputs, out = jobs.inputs_and_out(paths)
+        if overwrite and out is not None and out.exists():
+            raise click.UsageError(
+                f"--overwrite replaces what is in {out} only if --out says so: --out {out}"
+            )
+    planned = jobs.plan(inputs, out, recursive=recursive)
+    model = checkpoint.load(weights or checkpoint.DEFAULT).to(device_of(device)).fold()
 
-    def brighten(picture: picture_files.Picture) -> picture_files.Picture:
-        bright = enhance(
-            model,
-            picture.image,
-            temperature=temperature,
-            samples=args.samples,
-            seed=args.seed,
-        )
+    def brighten(picture: codec.Picture) -> codec.Picture:
+        bright = enhance(model, picture.image, temperature=temperature, samples=samples, seed=seed)
         return picture.with_image(bright)
 
     outcomes = jobs.run(
-        jobs,
+        planned,
         brighten,
-        overwrite=args.overwrite,
-        skip_existing=args.skip_existing,
-        max_pixels=args.max_pixels or picture_files.MAX_PIXELS,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+        max_pixels=max_pixels or codec.MAX_PIXELS,
     )
-    done, skipped, failed = [], 0, []
-    for outcome in tqdm(outcomes, total=len(jobs), desc="enhancing", unit="picture"):
-        if outcome.problem is not None:
-            failed.append(outcome)
-        elif outcome.skipped:
-            skipped += 1
-        else:
-            done.append(outcome)
+    outcomes = list(tqdm(outcomes, total=len(planned), desc="enhancing", unit="picture"))
+    failed = [outcome for outcome in outcomes if outcome.problem is not None]
+    skipped = sum(outcome.skipped for outcome in outcomes)
+    done = [outcome for outcome in outcomes if not (outcome.skipped or outcome.problem)]
     where = f" -> {shown(done[0].job.target)}" if len(done) == 1 else ""
     left = f", {skipped} skipped" if skipped else ""
-    print(f"{len(done)} enhanced{left}, {len(failed)} failed{where}")
+    click.echo(f"{len(done)} enhanced{left}, {len(failed)} failed{where}")
+    for outcome in outcomes:
+        for what in outcome.lost:
+            report(f"{outcome.job.source}: warning: {what}")
     for outcome in failed:
-        fail(args, f"{outcome.job.source}: {outcome.problem}")
+        report(f"{outcome.job.source}: {outcome.problem}")
     return 1 if failed else 0

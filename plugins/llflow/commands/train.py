@@ -2,163 +2,205 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from dataclasses import asdict, fields
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from llflow.commands.arguments import (
-    UsageError,
-    add_device,
-    at_least,
-    device_of,
-    path,
-    read_split,
-)
+import click
+
+from llflow.commands.options import FROM_ONE, PATH, device_of, device_option, read_split, shown
+
+if TYPE_CHECKING:
+    from llflow.data import PairFiles
+    from llflow.training.recipe import Recipe
 
 DEFAULT = "fine-tune"
+RECIPES = sorted(path.stem for path in (Path(__file__).parents[1] / "recipes").glob("*.toml"))
+EPILOG = """\b
+examples:
+  llflow train --data MYPAIRS
+  llflow train --data LOL/our485 --recipe small --out runs/small --device cuda
+  llflow train --data LOL/our485 --recipe mine.toml --learning-rate 2e-4
+  torchrun --nproc-per-node 4 -m llflow train --data LOL/our485 --recipe large
+"""
 
 
-def add(commands) -> None:
-    from llflow.training.recipe import CHOICES, Recipe
+class WithSettings(click.Command):
+    """A command whose options are its own and every setting of a recipe."""
 
-    parser = commands.add_parser(
-        "train",
-        usage="llflow train --data DIR [--recipe R] [options]",
-        help="train on pairs of dark and bright pictures",
-        description="Train on pairs of pictures, such as those in low/ and high/ below DIR. By "
-        "itself it teaches the default weights your pairs, in minutes; --recipe small trains a "
-        "network from scratch. Started again with the same settings, a run goes on where it "
-        "stopped.",
-        epilog="examples:\n  llflow train --data MYPAIRS\n"
-        "  llflow train --data LOL/our485 --recipe small --out runs/small --device cuda\n"
-        "  llflow train --data LOL/our485 --recipe mine.toml --learning-rate 2e-4\n"
-        "  torchrun --nproc-per-node 4 -m llflow train --data LOL/our485 --recipe large\n",
-    )
-    parser.add_argument("--data", type=path, required=True, metavar="DIR")
-    parser.add_argument(
-        "--recipe",
-        default=DEFAULT,
-        metavar="R",
-        help=f"a shipped one ({', '.join(Recipe.shipped())}) or a TOML file with the settings "
-        f"below, a line each (default {DEFAULT})",
-    )
-    parser.add_argument(
-        "--out", type=path, metavar="RUN", help="the run's folder (default runs/NAME-OF-DIR)"
-    )
-    parts = parser.add_mutually_exclusive_group()
-    parts.add_argument(
-        "--scenes",
-        type=path,
-        metavar="JSON",
-        help='pictures of one scene, which are never split: {"clusters": [["1", "2"], ...]} '
-        "(default: pictures that look alike)",
-    )
-    parts.add_argument(
-        "--split",
-        metavar="SPLIT",
-        help="hold out what another run did: its split.json, or the name of shipped weights",
-    )
-    parser.add_argument(
-        "--allow-leaks",
-        action="store_true",
-        help="go on though validation shows scenes of training, as far as looks tell",
-    )
-    parser.add_argument(
-        "--photographs",
-        type=path,
-        metavar="DIR",
-        help="bright ones without dark partners, for --synthetic-share",
-    )
-    add_device(parser)
-    parser.add_argument(
-        "--validate-every",
-        type=at_least(1),
-        metavar="STEPS",
-        help="between validations (default 500, or a tenth of a shorter run)",
-    )
-    parser.add_argument(
-        "--save-every",
-        type=at_least(1),
-        default=100,
-        metavar="STEPS",
-        help="between saves of last.pt (default 100)",
-    )
-    parser.add_argument(
-        "--tensorboard", action="store_true", help="write RUN/tensorboard for TensorBoard too"
-    )
-    parser.set_defaults(run=run)
+    @cached_property
+    def settings(self) -> list[click.Parameter]:
+        from llflow.training.recipe import CHOICES, Recipe
 
-    settings = parser.add_argument_group(
-        "settings", f"in place of the recipe's; [in brackets: {DEFAULT}'s]"
-    )
-    shipped = asdict(Recipe.read(DEFAULT))
-    for field in fields(Recipe):
-        kind = type(field.default)
-        value = shipped[field.name]
-        settings.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            default=None,
-            help=f"{field.metadata['help']} [{value}]",
-            **{"action": argparse.BooleanOptionalAction}
-            if kind is bool
-            else {
-                "type": kind,
-                "choices": CHOICES.get(field.name),
-                "metavar": kind.__name__.upper(),
-            },
-        )
+        shipped = asdict(Recipe.read(DEFAULT))
+        return [
+            _option(field, shipped[field.name], CHOICES.get(field.name)) for field in fields(Recipe)
+        ]
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), *self.settings]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        parts = {
+            "Options": super().get_params(ctx),
+            f"Settings in place of the recipe's [in brackets: {DEFAULT}'s]": self.settings,
+        }
+        for title, options in parts.items():
+            with formatter.section(title):
+                formatter.write_dl([r for o in options if (r := o.get_help_record(ctx))])
 
 
-def run(args: argparse.Namespace) -> int:
+def _option(field: Any, shipped: Any, choices: Any) -> click.Option:
+    name, kind = field.name.replace("_", "-"), type(field.default)
+    switch = kind is bool
+    is_number = kind in (int, float)
+    return click.Option(
+        [f"--{name}/--no-{name}" if switch else f"--{name}"],
+        default=None,
+        type=click.Choice(list(choices)) if choices else kind if switch or is_number else str,
+        metavar=None if choices or switch else kind.__name__.upper() if is_number else "TEXT",
+        help=f"{field.metadata['help']} [{shipped}]",
+    )
+
+
+@click.command("train", cls=WithSettings, epilog=EPILOG)
+@click.option(
+    "--data",
+    "folder",
+    type=PATH,
+    required=True,
+    metavar="DIR",
+    help="The pairs, dark and bright.",
+)
+@click.option(
+    "--recipe",
+    default=DEFAULT,
+    show_default=True,
+    metavar="R",
+    help=f"A shipped one ({', '.join(RECIPES)}) or a TOML file with the settings below, a line "
+    "each.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=PATH,
+    show_default="runs/NAME-OF-DIR",
+    metavar="RUN",
+    help="The run's folder.",
+)
+@click.option(
+    "--scenes",
+    type=PATH,
+    show_default="pictures that look alike",
+    metavar="JSON",
+    help='Pictures of one scene, which are never split: {"clusters": [["1", "2"], ...]}.',
+)
+@click.option(
+    "--split",
+    metavar="SPLIT",
+    help="Hold out what another run did: its split.json, or the name of shipped weights.",
+)
+@click.option(
+    "--allow-leaks",
+    is_flag=True,
+    help="Go on though validation shows scenes of training, as far as looks tell.",
+)
+@click.option(
+    "--photographs",
+    type=PATH,
+    metavar="DIR",
+    help="Bright ones without dark partners, for --synthetic-share.",
+)
+@device_option
+@click.option(
+    "--validate-every",
+    type=FROM_ONE,
+    show_default="500, or a tenth of a shorter run",
+    metavar="STEPS",
+    help="Between validations.",
+)
+@click.option(
+    "--save-every",
+    type=FROM_ONE,
+    default=100,
+    show_default=True,
+    metavar="STEPS",
+    help="Between saves of last.pt.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write RUN/tensorboard for TensorBoard too.")
+def command(
+    folder: Path,
+    recipe: str,
+    out: Path | None,
+    scenes: Path | None,
+    split: str | None,
+    allow_leaks: bool,
+    photographs: Path | None,
+    device: str,
+    validate_every: int | None,
+    save_every: int,
+    tensorboard: bool,
+    **settings: Any,
+) -> None:
+    """Train on pairs of dark and bright pictures.
+
+    They lie in folders such as low/ and high/ below DIR. By itself it teaches the default weights
+    your pairs, in minutes; --recipe small trains a network from scratch. Started again with the
+    same settings, a run goes on where it stopped.
+    """
+    if scenes and split:
+        raise click.UsageError("--scenes and --split exclude each other.")
+
     import logging
 
-    from llflow.training.recipe import Recipe, RecipeError
+    from llflow.training.recipe import Recipe
     from llflow.training.train import train
 
-    logging.basicConfig(level=logging.INFO, format="llflow train: %(message)s")
-    given = {field.name: getattr(args, field.name) for field in fields(Recipe)}
-    try:
-        recipe = Recipe(
-            **asdict(Recipe.read(args.recipe))
-            | {name: value for name, value in given.items() if value is not None}
-        )
-    except RecipeError as error:
-        raise UsageError(str(error)) from error
-    out = args.out or Path("runs") / args.data.resolve().name
-    training, validation = _split(args, recipe, out)
+    logging.basicConfig(level=logging.INFO, format="llflow: %(message)s")
+    given = {name: value for name, value in settings.items() if value is not None}
+    chosen = Recipe(**asdict(Recipe.read(recipe)) | given)
+    run = out or Path("runs") / folder.resolve().name
+    training, validation = _parts(chosen, folder, run, scenes, split, allow_leaks)
     best = train(
-        recipe,
+        chosen,
         training,
         validation,
-        out,
-        photographs=args.photographs,
-        device=device_of(args.device),
-        validate_every=args.validate_every or min(500, math.ceil(recipe.steps / 10)),
-        save_every=args.save_every,
-        tensorboard=args.tensorboard,
+        run,
+        photographs=photographs,
+        device=device_of(device),
+        validate_every=validate_every or min(500, math.ceil(chosen.steps / 10)),
+        save_every=save_every,
+        tensorboard=tensorboard,
     )
     if not math.isfinite(best):
         raise ArithmeticError("no validation gave a finite PSNR, so no weights were kept")
-    weights = out / "best.safetensors"
-    print(f"{weights}: validation PSNR {best:.2f} dB")
-    print(f"use them: llflow enhance dark.jpg --weights {weights}")
-    return 0
+    weights = shown(run / "best.safetensors")
+    click.echo(f"{weights}: validation PSNR {best:.2f} dB")
+    click.echo(f"use them: llflow enhance dark.jpg --weights {weights}")
 
 
-def _split(args: argparse.Namespace, recipe, out: Path) -> tuple[list, list]:
-    """Pairs for training and validation: as the run in `out` has them, as asked for, by scene."""
+def _parts(
+    recipe: Recipe,
+    folder: Path,
+    run: Path,
+    scenes: Path | None,
+    split: str | None,
+    allow_leaks: bool,
+) -> tuple[list[PairFiles], list[PairFiles]]:
+    """Pairs for training and validation: as the run has them, as asked for, by scene."""
     from llflow import data
 
-    pairs = data.find_pairs(args.data)
-    if args.split or (out / "last.pt").exists():
-        split = read_split(args.split or str(out / "split.json"))
-        training, validation = (data.named(pairs, split[p]) for p in ("training", "validation"))
-        if not args.split and len(training) + len(validation) < len(pairs):
-            raise data.DataError(f"{args.data}: has pairs that the run in {out} doesn't know")
+    pairs, goes_on = data.find_pairs(folder), (run / "last.pt").exists()
+    if split or goes_on:
+        parts = read_split(split or str(run / "split.json"))
+        training, validation = (data.named(pairs, parts[p]) for p in ("training", "validation"))
+        if not split and len(training) + len(validation) < len(pairs):
+            raise data.DataError(f"{folder}: has pairs that the run in {run} doesn't know")
     else:
-        clusters = data.read_clusters(args.scenes) if args.scenes else None
+        clusters = data.read_clusters(scenes) if scenes else None
         training, validation = data.hold_out(pairs, clusters, recipe.held_out, recipe.seed)
-    if (args.split or args.scenes) and not (args.allow_leaks or (out / "last.pt").exists()):
+    if (split or scenes) and not (allow_leaks or goes_on):
         data.refuse_leaks(training, validation)
     return training, validation

@@ -15,8 +15,7 @@ from torch.nn.functional import avg_pool2d
 from tqdm import tqdm
 
 from llflow.errors import LLFlowError
-from llflow.picture import files as picture_files
-from llflow.picture import retinex
+from llflow.picture import codec, retinex
 
 log = logging.getLogger(__name__)
 
@@ -183,8 +182,8 @@ def generator(name: str, *seed: int) -> np.random.Generator:
 def read_picture(path: Path) -> Tensor:
     """(3, H, W) in [0, 1]; a `DataError` names the file."""
     try:
-        return picture_files.read(path).image
-    except picture_files.PictureError as error:
+        return codec.read(path).image
+    except codec.PictureError as error:
         raise DataError(f"{path}: {error}") from error
 
 

@@ -19,7 +19,7 @@ from llflow.data.pairs import (
     read_picture,
 )
 from llflow.data.synthetic import darken
-from llflow.picture import files as picture_files
+from llflow.picture import codec
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def _paths(folder: Path) -> list[Path]:
     for root, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if name[0] != ".")
         for path in (Path(root, name) for name in sorted(names) if name[0] != "."):
-            if picture_files.format_of(path):
+            if codec.format_of(path):
                 paths.append(path)
             else:
                 others += 1

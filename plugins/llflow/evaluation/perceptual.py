@@ -2,36 +2,51 @@
 
 Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018,
 eq. 1, version 0.1. The package brings the learned weights of the channels; the trunk, a network
-trained on ImageNet, is torchvision's, from a file or from PyTorch's server.
+trained on ImageNet, is torchvision's, from a file or, by pooch, from PyTorch's server.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import re
 import warnings
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from llflow.errors import LLFlowError, first_line
+from llflow.evaluation.extra import imported
+
 NETS = ("alex", "vgg", "squeeze")
 SMALLEST = 32  # pixels a side, from which on all trunks have an output
-_WEIGHTS = {"alex": "AlexNet_Weights", "vgg": "VGG16_Weights", "squeeze": "SqueezeNet1_1_Weights"}
-_WAIT = 5  # seconds for the server's first answer
+SERVER = "https://download.pytorch.org/models/"
+TRUNKS = {  # torchvision's first weights of each, and their SHA-256
+    "alex": (
+        "alexnet-owt-7be5be79.pth",
+        "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+    ),
+    "vgg": (
+        "vgg16-397923af.pth",
+        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    ),
+    "squeeze": (
+        "squeezenet1_1-b8a52dc0.pth",
+        "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+    ),
+}
+WAIT = 5, 30  # seconds for a connection, and for each further part
 _UNREGISTERED = "operator torchvision::nms does not exist"
 _declared: list[torch.library.Library] = []  # a declaration ends with its Library
 
 
-class Unavailable(RuntimeError):
+class Unavailable(LLFlowError, RuntimeError):
     """LPIPS can't be computed here: no package, or no trunk."""
 
 
-class TrunkError(ValueError):
+class TrunkError(LLFlowError, ValueError):
     """A file doesn't hold the trunk that it should."""
 
 
@@ -41,7 +56,8 @@ class Perceptual:
     Args:
         net: the trunk's name, among `NETS`.
         trunk: its file, a state dict with torchvision's names (`features.0.weight`, …), .pth or
-            .safetensors; else PyTorch's own, downloaded once into torch.hub's folder.
+            .safetensors; else PyTorch's own, downloaded once into torch.hub's folder. There it has
+            to have the digest that is known.
         device: where to compute.
 
     Attributes:
@@ -93,10 +109,9 @@ class Perceptual:
 def _import_lpips() -> Any:
     try:
         _import_torchvision()
-        import lpips
+        return imported("lpips")
     except ImportError as error:
-        raise Unavailable(f"{error}; pip install 'flowkit[metrics]' brings it") from error
-    return lpips
+        raise Unavailable(str(error)) from error
 
 
 def _import_torchvision() -> None:
@@ -106,7 +121,7 @@ def _import_torchvision() -> None:
     the import fails at two operations that it doesn't find; LPIPS uses neither.
     """
     try:
-        import torchvision
+        imported("torchvision")
     except RuntimeError as error:
         if _UNREGISTERED not in str(error) or torch.version.cuda is not None:
             raise Unavailable(f"torchvision can't be imported ({error})") from error
@@ -114,26 +129,29 @@ def _import_torchvision() -> None:
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _declared.append(library)
-        import torchvision  # noqa: F401
+        imported("torchvision")
 
 
 def _downloaded(net: str) -> Path:
-    from torchvision import models
-
-    url = getattr(models, _WEIGHTS[net]).IMAGENET1K_V1.url
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    if path.exists():
-        return path
-    digest = re.search(r"-([0-9a-f]{8,})\.pth$", url)
+    """PyTorch's trunk in torch.hub's folder, downloaded unless it is there already."""
+    name, digest = TRUNKS[net]
     try:
-        with urlopen(Request(url, method="HEAD"), timeout=_WAIT):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=digest and digest[1])
-    except (OSError, RuntimeError) as error:  # the latter's for another digest
+        pooch = imported("pooch")
+        file = pooch.retrieve(
+            SERVER + name,
+            f"sha256:{digest}",
+            name,
+            Path(torch.hub.get_dir()) / "checkpoints",
+            downloader=pooch.HTTPDownloader(progressbar=True, timeout=WAIT),
+        )
+    except ModuleNotFoundError as error:
+        raise Unavailable(str(error)) from error
+    except (OSError, ValueError) as error:  # the latter's for another digest
         raise Unavailable(
-            f"{url} can't be downloaded ({error}); --lpips-trunk {net}=FILE takes a file"
+            f"{SERVER}{name} can't be downloaded ({first_line(error)}); --lpips-trunk {net}=FILE "
+            "takes a file"
         ) from error
-    return path
+    return Path(file)
 
 
 def _fill(network: torch.nn.Module, tensors: dict[str, Any], expected: str) -> None:
@@ -160,9 +178,8 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:  # of many kinds, for a damaged or hostile file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrunkError(
-            f"{path}: expected tensors by name, .pth or .safetensors ({reason})"
+            f"{path}: expected tensors by name, .pth or .safetensors ({first_line(error)})"
         ) from error
     if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
         raise TrunkError(f"{path}: expected tensors by name, got {type(tensors).__name__}")

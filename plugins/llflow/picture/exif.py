@@ -60,12 +60,9 @@ def without_orientation(block: bytes) -> bytes:
     return PREFIX + tiff[:at] + directory.ljust(length, b"\0") + tiff[at + length :]
 
 
-def descriptive(exif: Image.Exif) -> tuple[bytes, list[str]]:
-    """A block of what these tags say about the picture, not about how a TIFF stores it.
-
-    Returns:
-        the block, empty if there is none, and a line for each tag that can't be encoded.
-    """
+def descriptive(exif: Image.Exif) -> tuple[Image.Exif, list[str]]:
+    """What these tags say about the picture, not about how a TIFF stores it; and a line for each
+    tag that can't be encoded."""
     kept, lost = Image.Exif(), []
     for tag in _DESCRIPTIVE & {*exif}:
         if tag not in _DIRECTORIES:
@@ -74,7 +71,9 @@ def descriptive(exif: Image.Exif) -> tuple[bytes, list[str]]:
         inner = exif.get_ifd(tag)
         for name in inner:
             lost += _copy(inner, kept.get_ifd(tag), name, _DIRECTORIES[tag], exif, tag)
-    return (kept.tobytes() if {*kept} or any(map(kept.get_ifd, _DIRECTORIES)) else b""), lost
+        if kept.get_ifd(tag):
+            kept[tag] = 0  # its offset, which whoever writes it decides
+    return kept, lost
 
 
 def _copy(

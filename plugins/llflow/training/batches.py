@@ -49,14 +49,19 @@ class Batches:
         real, made = (
             [data.averaged_down(pair, stage.factor) for pair in some] for some in (pairs, synthetic)
         )
-        return data.Crops(
-            real,
-            made,
-            synthetic_share=self.recipe.synthetic_share,
-            size=stage.crop,
-            batch=self.recipe.batch,
-            seed=self.recipe.seed,
-        )
+        try:
+            return data.Crops(
+                real,
+                made,
+                synthetic_share=self.recipe.synthetic_share,
+                size=stage.crop,
+                batch=self.recipe.batch,
+                seed=self.recipe.seed,
+            )
+        except data.DataError as error:
+            if stage.factor == 1:
+                raise
+            raise data.DataError(f"averaged down by {stage.factor}: {error}") from error
 
     def at(self, schedule: Schedule, step: int) -> Batch:
         """The batch of a step, of the stage that the schedule puts it in."""

@@ -20,6 +20,10 @@ from llflow.training.precision import PRECISIONS
 
 SHIPPED = Path(__file__).parents[1] / "recipes"
 ANNEALINGS = ("halving", "cosine")
+SIZES_LOOK_LIKE = (
+    "sizes as [factor, share of the steps] or [factor, share, crop] each, the factor whole, the "
+    "crop a multiple of 8"
+)
 CHOICES = {
     "size": SIZES,
     "prior": PRIORS,
@@ -50,10 +54,11 @@ def _among(name: str) -> AfterValidator:
 def _tuples(value: Any) -> Any:
     """What TOML has as arrays, and a command line as FACTOR:SHARE[:CROP],…, in tuples."""
     if isinstance(value, str):
-        value = [
-            [float(number) if "." in number else int(number) for number in part.split(":")]
-            for part in value.split(",")
-        ]
+        try:
+            parts = [part.split(":") for part in value.split(",")]
+            value = [[float(n) if "." in n else int(n) for n in part] for part in parts]
+        except ValueError as error:
+            raise ValueError(SIZES_LOOK_LIKE) from error
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
@@ -61,10 +66,7 @@ def _sizes(sizes: tuple[tuple[int | float, ...], ...]) -> tuple[tuple[int | floa
     for size in sizes:
         numbers = len(size) in (2, 3) and isinstance(size[0], int) and min(size) > 0
         if not (numbers and _is_crop(*size[2:])):
-            raise ValueError(
-                "sizes as [factor, share of the steps] or [factor, share, crop] each, the factor "
-                "whole, the crop a multiple of 8"
-            )
+            raise ValueError(SIZES_LOOK_LIKE)
     if sizes and not math.isclose(sum(size[1] for size in sizes), 1, abs_tol=1e-6):
         raise ValueError("the shares of sizes to be 1 together")
     return sizes

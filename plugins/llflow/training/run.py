@@ -172,9 +172,10 @@ class Run:
         """Fix how many steps fit the hours, and save that: what follows is exact again."""
         state, began = self.state, time.monotonic()
         self.validate()
-        validating = (time.monotonic() - began) / self.validate_every
-        left = 3600 * self.recipe.hours - self._used()
-        steps = steps_within(self.schedule, state.step, left, per_step, validating)
+        validating = time.monotonic() - began
+        left = 3600 * self.recipe.hours - self._used() - validating  # one more at the end
+        per_step_validating = validating / self.validate_every
+        steps = steps_within(self.schedule, state.step, left, per_step, per_step_validating)
         state.planned = int(self.processes.from_first(steps))
         self.schedule = Schedule(self.recipe, state.planned)
         self.bar.total = state.planned

@@ -1,10 +1,11 @@
-"""Pictures in files: read by content and written whole, with what belongs to them."""
+"""Pictures decoded from files and encoded into them, with what belongs to them."""
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,10 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
         PictureError: it isn't such a picture, is damaged, or too large.
         OSError: the file can't be read.
     """
-    if path.stat().st_size == 0:
+    status = path.stat()
+    if not (S_ISREG(status.st_mode) or S_ISDIR(status.st_mode)):  # a folder fails to open
+        raise PictureError("neither pipes nor devices are read, only files")
+    if S_ISREG(status.st_mode) and status.st_size == 0:
         raise PictureError("the file is empty")
     with path.open("rb") as file, warnings.catch_warnings():
         # Pillow warns about large pictures; the limit here is max_pixels.
@@ -170,7 +174,8 @@ def _exif_block(file: Image.Image) -> tuple[bytes, list[str]]:
     """The EXIF that can be kept, and what can't."""
     try:
         if file.format == "TIFF":
-            return exif.descriptive(file.getexif())
+            kept, lost = exif.descriptive(file.getexif())
+            return (kept.tobytes() if len(kept) else b""), lost
         block = file.info.get("exif", b"")
         as_text = file.info.get("Raw profile type exif")  # ImageMagick's, in a PNG
         if not block and as_text:
@@ -213,33 +218,35 @@ def write(path: Path, picture: Picture) -> tuple[str, ...]:
     options: dict[str, Any] = dict(_SAVE_OPTIONS.get(file_format, {}))
     if picture.alpha is not None and file_format == "AVIF":
         options["quality"] = 100  # its one setting for colors and opacity, which mustn't change
-    metadata, lost = _metadata(picture, file_format)
-    while True:
-        try:
-            _encode(path, image, file_format, options | metadata)
-            return tuple(lost)
-        except PictureError as error:
-            if not metadata:
-                raise
-            name, _ = metadata.popitem()
-            lost.append(f"{_NAMES[name]} isn't kept ({error})")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, about odd tags
+        metadata, lost = _metadata(picture, file_format)
+        while True:
+            try:
+                _encode(path, image, file_format, options | metadata)
+                return tuple(lost)
+            except PictureError as error:
+                if not metadata:
+                    raise
+                name, _ = metadata.popitem()  # EXIF first, which formats refuse more easily
+                lost.append(f"{_NAMES[name]} isn't kept ({error})")
 
 
 def _metadata(picture: Picture, file_format: str) -> tuple[dict[str, Any], list[str]]:
     """What goes into the file besides pixels, as Pillow names it, and what can't."""
-    block, icc_profile, lost = picture.exif, picture.icc_profile, []
+    held: dict[str, Any] = {"icc_profile": picture.icc_profile, "exif": picture.exif}
+    held = {name: value for name, value in held.items() if value}
     if file_format == "BMP":
-        held = {"EXIF": block, "a color profile": icc_profile}
-        return {}, [f"BMP can't hold {name}" for name, value in held.items() if value]
-    if block and file_format == "TIFF":
-        try:
-            whole = Image.Exif()
-            whole.load(block)
-            block, lost = exif.descriptive(whole)
-        except Exception as error:  # Pillow raises anything for a damaged block
-            block, lost = b"", [f"EXIF isn't kept ({first_line(error)})"]
-    metadata = {"icc_profile": icc_profile, "exif": block}  # the latter is refused more easily
-    return {name: value for name, value in metadata.items() if value}, lost
+        return {}, [f"BMP can't hold {_NAMES[name]}" for name in held]
+    if "exif" not in held or file_format != "TIFF":
+        return held, []
+    try:
+        whole = Image.Exif()
+        whole.load(held.pop("exif"))
+        kept, lost = exif.descriptive(whole)
+    except Exception as error:  # Pillow raises anything for a damaged block
+        return held, [f"EXIF isn't kept ({first_line(error)})"]
+    return held | {"exif": kept}, lost
 
 
 def _encode(path: Path, image: Image.Image, file_format: str, options: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import os
 import struct
 import zlib
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -12,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, features
 
-from llflow.picture import files as picture_files
-from llflow.picture.files import SUFFIXES, WITH_ALPHA, Picture, PictureError
+from llflow.picture import codec
+from llflow.picture.codec import SUFFIXES, WITH_ALPHA, Picture, PictureError
 
-FORMATS = [name for name in picture_files.FORMATS if name != "AVIF" or features.check("avif")]
+FORMATS = [name for name in codec.FORMATS if name != "AVIF" or features.check("avif")]
 LOSSLESS = ["PNG", "BMP", "TIFF"]
 WITH_EXIF = [name for name in FORMATS if name != "BMP"]
 ORIENTATION = ExifTags.Base.Orientation
@@ -34,11 +35,11 @@ def encoded(image, file_format, **options):
 def decode(tmp_path, content, **options):
     path = tmp_path / "file"
     path.write_bytes(content)
-    return picture_files.read(path, **options)
+    return codec.read(path, **options)
 
 
 def pixels(picture):
-    return np.asarray(picture_files.to_pil(picture.image))
+    return np.asarray(codec.to_pil(picture.image))
 
 
 # --- what is read ----------------------------------------------------------------------------
@@ -49,7 +50,7 @@ def pixels(picture):
 def test_content_decides_not_the_name(tmp_path, file_format, name):
     path = tmp_path / name
     path.write_bytes(encoded(Image.new("RGB", (5, 3), (10, 20, 30)), file_format))
-    picture = picture_files.read(path)
+    picture = codec.read(path)
     assert picture.format == file_format
     assert picture.image.shape == (3, 3, 5)
     assert picture.image.dtype == torch.float32
@@ -107,7 +108,7 @@ def test_grey_at_16_bits_keeps_them(tmp_path, file_format):
     assert picture.grey
     expected = torch.from_numpy(values.astype(np.float32) / 65535).expand(3, -1, -1)
     assert torch.equal(picture.image, expected)
-    picture_files.write(tmp_path / "out.png", picture)
+    codec.write(tmp_path / "out.png", picture)
     written = np.asarray(Image.open(tmp_path / "out.png"))
     assert written.shape == (4, 6)
     assert np.array_equal(written, np.rint(values / 257).astype(np.uint8))
@@ -170,9 +171,9 @@ def test_orientation_is_applied_and_gone(tmp_path, file_format, orientation):
     assert np.abs(pixels(picture).astype(int) - UPRIGHT).mean() < 4  # lossy; a wrong turn is > 60
     for out_format in FORMATS:
         path = tmp_path / f"out{SUFFIXES[out_format][0]}"
-        picture_files.write(path, picture)
+        codec.write(path, picture)
         assert ORIENTATION not in Image.open(path).getexif()
-        again = picture_files.read(path)
+        again = codec.read(path)
         assert np.abs(pixels(again).astype(int) - UPRIGHT).mean() < 6
 
 
@@ -181,7 +182,7 @@ def test_orientation_in_xmp_is_applied_and_gone(tmp_path):
     stored = Image.fromarray(np.ascontiguousarray(UNDO[6](UPRIGHT)))
     picture = decode(tmp_path, encoded(stored, "JPEG", xmp=xmp))
     assert np.abs(pixels(picture).astype(int) - UPRIGHT).mean() < 4
-    picture_files.write(tmp_path / "out.jpg", picture)
+    codec.write(tmp_path / "out.jpg", picture)
     assert ORIENTATION not in Image.open(tmp_path / "out.jpg").getexif()
 
 
@@ -197,7 +198,7 @@ def test_exif_and_color_profile_survive(tmp_path, in_format, out_format):
     image = Image.fromarray(noise(8, 8, 3))
     content = encoded(image, in_format, exif=exif, icc_profile=PROFILE)
     path = tmp_path / f"out{SUFFIXES[out_format][0]}"
-    picture_files.write(path, decode(tmp_path, content))
+    codec.write(path, decode(tmp_path, content))
     written = Image.open(path)
     assert written.info["icc_profile"] == PROFILE
     exif = written.getexif()
@@ -210,7 +211,7 @@ def test_exif_and_color_profile_survive(tmp_path, in_format, out_format):
 def test_tags_about_a_tiffs_storage_stay_behind(tmp_path):
     content = encoded(Image.new("L", (700, 500)), "TIFF", compression="tiff_lzw")
     picture = decode(tmp_path, content)
-    picture_files.write(tmp_path / "out.jpg", picture.with_image(torch.zeros(3, 8, 8)))
+    codec.write(tmp_path / "out.jpg", picture.with_image(torch.zeros(3, 8, 8)))
     assert dict(Image.open(tmp_path / "out.jpg").getexif()) == {}
 
 
@@ -221,8 +222,192 @@ def test_no_exif_stays_none(tmp_path):
 @pytest.mark.parametrize(("mode", "file_format"), [("CMYK", "JPEG"), ("P", "PNG")])
 def test_a_profile_is_dropped_with_the_colors_that_it_describes(tmp_path, mode, file_format):
     image = Image.new("L", (4, 4), 9).convert(mode)
-    content = encoded(image, file_format, icc_profile=PROFILE)
-    assert decode(tmp_path, content).icc_profile is None
+    picture = decode(tmp_path, encoded(image, file_format, icc_profile=PROFILE))
+    assert picture.icc_profile is None
+    (lost,) = picture.lost
+    assert lost.startswith("the color profile isn't kept")
+    assert decode(tmp_path, encoded(image, file_format)).lost == ()
+
+
+def test_what_bmp_cannot_hold_is_said(tmp_path):
+    picture = Picture(torch.rand(3, 4, 4), exif=exif_with(1).tobytes(), icc_profile=PROFILE)
+    lost = ("BMP can't hold the color profile", "BMP can't hold EXIF")
+    assert codec.write(tmp_path / "p.bmp", picture) == lost
+    assert codec.write(tmp_path / "p.png", picture) == ()
+
+
+def test_exif_that_a_format_cannot_hold_is_said_and_the_rest_kept(tmp_path):
+    exif = exif_with(1)
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = bytes(70_000)  # JPEG holds 65,533
+    content = encoded(Image.fromarray(noise(8, 8, 3)), "PNG", exif=exif, icc_profile=PROFILE)
+    lost = codec.write(tmp_path / "p.jpg", decode(tmp_path, content))
+    assert len(lost) == 1
+    assert lost[0].startswith("EXIF isn't kept")
+    written = Image.open(tmp_path / "p.jpg")
+    assert dict(written.getexif()) == {}
+    assert written.info["icc_profile"] == PROFILE
+
+
+# --- one odd tag doesn't cost the picture ----------------------------------------------------
+
+BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 9: 4, 10: 8, 12: 8, 0: 1, 99: 1}  # by a tag's type
+MAKE = (ExifTags.Base.Make, 2, 6, b"Maker\0")
+PLACES = {"first": None, "Exif": ExifTags.IFD.Exif, "GPS": ExifTags.IFD.GPSInfo}
+
+
+def directory(entries, at):
+    """A TIFF's directory of (tag, type, count, bytes) that begins at `at`."""
+    body, data = b"", b""
+    for tag, kind, count, value in sorted(entries):
+        if len(value) > 4:
+            offset = at + 2 + 12 * len(entries) + 4 + len(data)
+            value, data = struct.pack("<L", offset), data + value + b"\0" * (len(value) % 2)
+        body += struct.pack("<HHL", tag, kind, count) + value.ljust(4, b"\0")
+    return struct.pack("<H", len(entries)) + body + bytes(4) + data
+
+
+def exif_block(first, pointer=None, inner=()):
+    if pointer is None:
+        return b"Exif\0\0II*\0\x08\0\0\0" + directory([*first, *inner], 8)
+    at = 8 + len(directory([*first, (pointer, 4, 1, bytes(4))], 8))
+    first = directory([*first, (pointer, 4, 1, struct.pack("<L", at))], 8)
+    return b"Exif\0\0II*\0\x08\0\0\0" + first + directory(inner, at)
+
+
+JPEG = encoded(Image.fromarray(noise(8, 8, 3)), "JPEG", quality=95)
+
+
+def photograph(block):
+    return JPEG[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + JPEG[2:]
+
+
+def odd_tags(place):
+    """Every tag of a directory with every type; few are what the standard asks for."""
+    names = ExifTags.GPSTAGS if place == "GPS" else ExifTags.TAGS
+    own = {ExifTags.Base.Make, ORIENTATION}
+    for tag in sorted(names.keys() - (own if place == "first" else set())):
+        for kind, size in BYTES.items():
+            yield tag, kind, 2, (b"8\0\0\1\0\0\0\2" * 2)[: 2 * size]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_mistyped_tag_stays_as_it_is(tmp_path, place):
+    expected = decode(tmp_path, JPEG).image
+    for tag in odd_tags(place):
+        block = exif_block([MAKE], PLACES[place], [tag])
+        picture = decode(tmp_path, photograph(block))
+        assert torch.equal(picture.image, expected), tag
+        assert (picture.exif, picture.lost) == (block, ()), tag
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF", "ignore:Metadata Warning")
+@pytest.mark.parametrize("place", PLACES)
+def test_a_mistyped_tag_is_left_out_of_a_tiff_and_named(tmp_path, place):
+    names = ExifTags.GPSTAGS if place == "GPS" else ExifTags.TAGS
+    tags = list(odd_tags(place))[::7]  # 7 and the 11 types have no common divisor
+    named = 0
+    for tag, *odd in tags:
+        block = exif_block([MAKE], PLACES[place], [(tag, *odd)])
+        lost = codec.write(tmp_path / "p.tif", Picture(torch.rand(3, 2, 2), exif=block))
+        assert len(lost) <= 1
+        named += len(lost)
+        if lost:
+            assert lost[0].startswith(f"the EXIF tag {names[tag]} isn't kept")
+        written = Image.open(tmp_path / "p.tif")
+        assert written.size == (2, 2)
+        assert written.getexif()[ExifTags.Base.Make] == "Maker"
+        if PLACES[place] and not lost and tag != ExifTags.IFD.Interop:  # whose value is an offset
+            before = Image.Exif()
+            before.load(block)
+            pair = [str(e.get_ifd(PLACES[place]).get(tag)) for e in (before, written.getexif())]
+            assert pair[0] == pair[1]
+    assert 0 < named < len(tags)
+
+
+def tiff(*tags):
+    """A TIFF of 2×2 pixels."""
+    short = partial(struct.pack, "<H")
+    own = [(256, 3, 1, short(2)), (257, 3, 1, short(2)), (258, 3, 3, short(8) * 3)]
+    own += [(259, 3, 1, short(1)), (262, 3, 1, short(2)), (277, 3, 1, short(3))]
+    own += [(278, 3, 1, short(2)), (279, 4, 1, struct.pack("<L", 12)), MAKE, *tags]
+    at = 8 + len(directory([*own, (273, 4, 1, bytes(4))], 8))
+    whole = directory([*own, (273, 4, 1, struct.pack("<L", at))], 8)
+    return b"II*\0\x08\0\0\0" + whole + bytes(range(12))
+
+
+@pytest.mark.parametrize("kind", BYTES)
+@pytest.mark.parametrize("tag", [270, 282, 296, 305, 700, 33432, 33723, 34675, 34853])
+def test_a_mistyped_tag_of_a_tiff(tmp_path, tag, kind):
+    value = (b"8\0\0\1\0\0\0\2" * 2)[: 2 * BYTES[kind]]
+    picture = decode(tmp_path, tiff((tag, kind, 2, value)))
+    assert pixels(picture).flatten().tolist() == list(range(12))
+    for out in ("p.tif", "p.jpg"):
+        codec.write(tmp_path / out, picture)
+        assert Image.open(tmp_path / out).getexif()[ExifTags.Base.Make] == "Maker"
+
+
+def test_no_byte_of_a_block_moves_but_for_the_orientation(tmp_path):
+    orientation = (ORIENTATION, 3, 1, struct.pack("<H", 3))
+    note = (ExifTags.Base.MakerNote, 7, 64, bytes(range(64)))
+    block = exif_block([MAKE, orientation], ExifTags.IFD.Exif, [note])
+    kept = decode(tmp_path, photograph(block)).exif
+    assert len(kept) == len(block)
+    at = block.index(b"Maker\0")
+    assert kept[at:] == block[at:]
+    again = Image.Exif()
+    again.load(kept)
+    assert {*again} == {ExifTags.Base.Make, ExifTags.IFD.Exif}
+    assert again.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] == note[3]
+
+
+def test_the_thumbnail_of_the_dark_picture_is_gone(tmp_path):
+    block = bytearray(exif_block([MAKE]))
+    at = 6 + 8 + 2 + 12
+    block[at : at + 4] = struct.pack("<L", len(block) - 6)
+    block += directory([(0x201, 4, 1, struct.pack("<L", 8)), (0x202, 4, 1, bytes(4))], 0)
+    before = Image.Exif()
+    before.load(bytes(block))
+    assert before.get_ifd(ExifTags.IFD.IFD1)
+    after = Image.Exif()
+    after.load(decode(tmp_path, photograph(bytes(block))).exif)
+    assert after.get_ifd(ExifTags.IFD.IFD1) == {}
+
+
+@pytest.mark.parametrize("out_format", WITH_EXIF)
+@pytest.mark.parametrize("in_format", WITH_EXIF)
+def test_text_that_is_not_ascii_survives(tmp_path, in_format, out_format):
+    name = "Jürgen Žižka".encode()
+    artist = (ExifTags.Base.Artist, 2, len(name) + 1, name + b"\0")
+    content = tiff(artist)
+    if in_format != "TIFF":
+        image = Image.fromarray(noise(2, 2, 3))
+        content = encoded(image, in_format, exif=exif_block([MAKE, artist]))
+    path = tmp_path / f"out{SUFFIXES[out_format][0]}"
+    assert codec.write(path, decode(tmp_path, content)) == ()
+    assert Image.open(path).getexif()[ExifTags.Base.Artist].encode("latin-1") == name
+
+
+@pytest.mark.parametrize("orientation", [(2, 2, b"6\0"), (3, 1, b"\x09\0"), (5, 1, bytes(8))])
+def test_an_orientation_that_is_none_is_said(tmp_path, orientation):
+    block = exif_block([MAKE, (ORIENTATION, *orientation)])
+    picture = decode(tmp_path, photograph(block))
+    assert torch.equal(picture.image, decode(tmp_path, JPEG).image)
+    (lost,) = picture.lost
+    assert lost.startswith("the orientation")
+    after = Image.Exif()
+    after.load(picture.exif)
+    assert dict(after) == {ExifTags.Base.Make: "Maker"}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [b"Exif\0\0", b"Exif\0\0XX*\0", exif_block([MAKE])[:18], b"Exif\0\0II*\0\xff\xff\xff\xff"],
+)
+def test_a_damaged_block_is_said_and_the_picture_read(tmp_path, block):
+    picture = decode(tmp_path, photograph(block))
+    assert torch.equal(picture.image, decode(tmp_path, JPEG).image)
+    assert picture.exif == b""
+    assert any(line.startswith("EXIF isn't kept") for line in picture.lost)
 
 
 # --- what is written -------------------------------------------------------------------------
@@ -245,11 +430,11 @@ def test_lossless_formats_return_the_same_picture(
     alpha = noise(height, width, seed=seed + 1) if with_alpha else None
     if with_alpha and file_format not in WITH_ALPHA:
         with pytest.raises(PictureError, match="transparency"):
-            picture_files.write(path, Picture(image, grey, alpha))
+            codec.write(path, Picture(image, grey, alpha))
         assert list(path.parent.iterdir()) == []
         return
-    picture_files.write(path, Picture(image, grey, alpha))
-    again = picture_files.read(path)
+    codec.write(path, Picture(image, grey, alpha))
+    again = codec.read(path)
     assert torch.equal(again.image, image)
     assert again.grey is grey
     assert (again.alpha is None) is (alpha is None)
@@ -261,44 +446,44 @@ def test_lossless_formats_return_the_same_picture(
 def test_alpha_is_kept_bit_by_bit(tmp_path, file_format, size):
     picture = Picture(torch.rand(3, *size), alpha=noise(*size))
     path = tmp_path / f"out{SUFFIXES[file_format][0]}"
-    picture_files.write(path, picture)
-    assert np.array_equal(picture_files.read(path).alpha, picture.alpha)
+    codec.write(path, picture)
+    assert np.array_equal(codec.read(path).alpha, picture.alpha)
 
 
 def test_jpeg_keeps_color_sharp(tmp_path):
     red_and_blue = np.zeros((32, 32, 3), np.uint8)
     red_and_blue[:, ::2, 0] = red_and_blue[:, 1::2, 2] = 128
     path = tmp_path / "out.jpg"
-    picture_files.write(path, Picture(torch.from_numpy(red_and_blue).permute(2, 0, 1) / 255))
-    error = np.abs(pixels(picture_files.read(path)).astype(int) - red_and_blue).mean()
+    codec.write(path, Picture(torch.from_numpy(red_and_blue).permute(2, 0, 1) / 255))
+    error = np.abs(pixels(codec.read(path)).astype(int) - red_and_blue).mean()
     assert error < 3  # with chroma subsampling it is above 30
 
 
 def test_the_name_asks_for_the_format_else_it_stays(tmp_path):
     picture = Picture(torch.rand(3, 8, 8), format="WEBP")
     for name, expected in (("a.JPG", "JPEG"), ("a.tiff", "TIFF"), ("a", "WEBP"), ("a.x", "WEBP")):
-        picture_files.write(tmp_path / name, picture)
-        assert picture_files.read(tmp_path / name).format == expected
+        codec.write(tmp_path / name, picture)
+        assert codec.read(tmp_path / name).format == expected
 
 
 def test_values_are_clipped_and_rounded(tmp_path):
     image = torch.tensor([-1.0, 0.4 / 255, 0.6 / 255, 2.0]).expand(3, 1, 4)
-    picture_files.write(tmp_path / "p.png", Picture(image))
-    assert pixels(picture_files.read(tmp_path / "p.png"))[0, :, 0].tolist() == [0, 0, 1, 255]
+    codec.write(tmp_path / "p.png", Picture(image))
+    assert pixels(codec.read(tmp_path / "p.png"))[0, :, 0].tolist() == [0, 0, 1, 255]
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "BMP"])
 def test_transparency_that_cannot_be_written_is_refused(tmp_path, file_format):
     picture = Picture(torch.rand(3, 2, 2), alpha=noise(2, 2))
     with pytest.raises(PictureError, match="can't hold transparency; write PNG"):
-        picture_files.write(tmp_path / f"p{SUFFIXES[file_format][0]}", picture)
+        codec.write(tmp_path / f"p{SUFFIXES[file_format][0]}", picture)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp"])
 def test_a_size_that_a_format_cannot_hold_is_refused(tmp_path, suffix):
     with pytest.raises((PictureError, OSError)):
-        picture_files.write(tmp_path / f"p{suffix}", Picture(torch.zeros(3, 66_000, 1)))
+        codec.write(tmp_path / f"p{suffix}", Picture(torch.zeros(3, 66_000, 1)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -313,7 +498,7 @@ def test_whatever_an_encoder_raises_leaves_the_old_file(tmp_path, monkeypatch, e
 
     monkeypatch.setattr(Image.Image, "save", save)
     with pytest.raises(PictureError, match="can't be written as PNG"):
-        picture_files.write(path, Picture(torch.rand(3, 2, 2)))
+        codec.write(path, Picture(torch.rand(3, 2, 2)))
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -385,12 +570,12 @@ def only_picture_errors(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("hostile") / "file"
     path.write_bytes(content)
     try:
-        picture = picture_files.read(path)
+        picture = codec.read(path)
     except PictureError:
         return
     assert picture.image.isfinite().all()
     assert picture.image.shape[0] == 3
-    picture_files.write(path.with_name("out"), picture)  # metadata that was read can be written
+    codec.write(path.with_name("out"), picture)  # metadata that was read can be written
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -429,27 +614,26 @@ def test_rubbish_behind_the_right_first_bytes(tmp_path_factory, file_format, tai
 @pytest.mark.parametrize(
     "error", [struct.error("x"), KeyError("x"), RecursionError("x"), MemoryError(), OSError("x")]
 )
-@pytest.mark.parametrize("where", ["PIL.ImageFile.ImageFile.load", "PIL.Image.Image.getexif"])
-def test_whatever_a_decoder_raises_is_a_picture_error(tmp_path, monkeypatch, where, error):
+def test_whatever_a_decoder_raises_is_a_picture_error(tmp_path, monkeypatch, error):
     def fail(self):
         raise error
 
-    monkeypatch.setattr(where, fail)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
     with pytest.raises(PictureError, match="damaged"):
         decode(tmp_path, encoded(Image.new("RGB", (2, 2)), "PNG"))
 
 
 def test_what_cannot_be_opened_is_the_systems_error(tmp_path):
     with pytest.raises(FileNotFoundError):
-        picture_files.read(tmp_path / "nothing")
+        codec.read(tmp_path / "nothing")
     with pytest.raises(IsADirectoryError):
-        picture_files.read(tmp_path)
+        codec.read(tmp_path)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(OSError, match="symbolic links"):
-        picture_files.read(tmp_path / "loop")
+        codec.read(tmp_path / "loop")
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(PictureError, match="empty"):
-        picture_files.read(tmp_path / "pipe")
+    with pytest.raises(PictureError, match="neither pipes nor devices are read"):
+        codec.read(tmp_path / "pipe")

@@ -1,0 +1,140 @@
+"""Options that several commands have, and what they stand for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    import torch
+
+
+class PathText(click.Path):
+    """A path that names something: neither an empty text nor a stream."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("expected a path, got an empty text", param, ctx)
+        if value == "-":
+            message = "expected a path, got '-': standard input and output aren't read or written"
+            self.fail(message, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class FiniteRange(click.FloatRange):
+    """click's, which lets NaN and infinity pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} isn't a finite number", param, ctx)
+        return number
+
+
+class Weights(click.ParamType):
+    """Weights by name or file."""
+
+    name = "weights"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        shipped = (Path(__file__).parents[1] / "weights").glob(f"{incomplete}*.safetensors")
+        names = [CompletionItem(path.stem) for path in sorted(shipped)]
+        return names or [CompletionItem(incomplete, type="file")]
+
+
+PATH = PathText(path_type=Path)
+FROM_ONE = click.IntRange(min=1)
+FROM_ZERO = click.IntRange(min=0)
+
+Decorator = Callable[[Callable], Callable]
+
+
+def together(*options: Decorator) -> Decorator:
+    """Several options as one decorator, listed in help as they are here."""
+
+    def decorate(function: Callable) -> Callable:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute.",
+)
+sampling = together(
+    click.option(
+        "--samples",
+        type=FROM_ONE,
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Average N samples.",
+    ),
+    click.option(
+        "--temperature",
+        type=FiniteRange(min=0),
+        show_default="0, or 1 with --samples",
+        metavar="T",
+        help="Spread of the samples: 0 takes the most typical latent, 1 draws from the model.",
+    ),
+    click.option(
+        "--seed", type=int, default=0, show_default=True, metavar="N", help="Of the samples."
+    ),
+)
+
+
+def device_of(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: PyTorch sees no CUDA device here")
+    return torch.device(name)
+
+
+def temperature_of(temperature: float | None, samples: int) -> float:
+    if temperature is None:
+        temperature = 0.0 if samples == 1 else 1.0
+    if temperature == 0 and samples > 1:
+        raise click.UsageError("At --temperature 0 all samples are the same; leave --samples out.")
+    return temperature
+
+
+def read_split(name: str) -> dict[str, list[str]]:
+    """The names of a split's parts: shipped weights' by their name, else a file's."""
+    from llflow import data
+    from llflow.network import checkpoint
+
+    shipped = checkpoint.DEFAULTS / f"{name}.split.json"
+    return data.read_split(shipped if shipped.exists() else Path(name))
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder, expected a file to write")
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path} exists (--overwrite replaces it)")
+
+
+def report(message: object) -> None:
+    """Say in one line what went wrong."""
+    click.echo(f"llflow: {shown(message)}", err=True)
+
+
+def shown(text: object) -> str:
+    """`text` in one line, without what a terminal would obey: names of files are anybody's."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
