@@ -75,7 +75,8 @@ def command(
 
     PNG, JPEG, WebP, BMP, TIFF and AVIF are recognised by content. Without OUT, results lie beside
     the inputs with "_bright" in their names. The last of several paths is OUT if it is a folder or
-    doesn't exist; a file that exists is never taken for it, and --overwrite needs --out.
+    doesn't exist; a file that exists is always an input. --overwrite replaces files in OUT only if
+    --out names it.
     """
     if skip_existing and overwrite:
         raise click.UsageError("--skip-existing and --overwrite exclude each other.")
