@@ -89,9 +89,10 @@ class GivenFlow(Distribution):
                 f"got {tuple(value.shape)}"
             )
         if self.batch is not None and (not lead or lead[-1] != self.batch):
+            hint = "" if self.noise_shape else " (for several of each: given(cond, shape=))"
             raise ValueError(
                 f"GivenFlow: expected {(*lead[:-1], self.batch, *event)} for {self.batch} "
-                f"conditions, got {tuple(value.shape)}"
+                f"conditions, got {tuple(value.shape)}{hint}"
             )
         flat = wide(value).reshape(lead.numel(), *event)
         parts = []

@@ -56,10 +56,9 @@ class Squeeze(Bijection):
         factor = self.factor
         factors = factor if isinstance(factor, tuple) else (factor,) * len(places)
         if not places or len(factors) != len(places):
-            wanted = len(factors) or "at least one"
+            wanted = f"{len(factors)} axes" if factors else "at least one axis"
             raise ValueError(
-                f"Squeeze: expected samples with {wanted} axes behind the channels, "
-                f"got {tuple(shape)}"
+                f"Squeeze: expected samples with {wanted} behind the channels, got {tuple(shape)}"
             )
         if inverse and channels % math.prod(factors):
             raise ValueError(

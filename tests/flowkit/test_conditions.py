@@ -82,7 +82,7 @@ def test_the_number_of_samples_of_a_condition():
         batch_of("Flow", {"a": tensor, "b": tensor[:2]})
     with pytest.raises(ValueError, match="got a single number"):
         batch_of("Flow", torch.tensor(1.0))
-    with pytest.raises(TypeError, match="Flow, entry 'b': expected a condition .* got NoneType"):
+    with pytest.raises(TypeError, match=r"Flow, entry 'b': expected a condition .* got NoneType"):
         batch_of("Flow", {"a": tensor, "b": None})
 
 

@@ -75,7 +75,7 @@ def test_it_is_the_same_map_for_every_sample_of_a_condition(samples):
 
 def test_five_samples_for_two_conditions_are_refused():
     given = moved(chain_of_all()).given(inputs()[1])
-    with pytest.raises(ValueError, match="expected a multiple of 2 samples, .*, got 5"):
+    with pytest.raises(ValueError, match=r"expected a multiple of 2 samples, .*, got 5"):
         given(torch.zeros(5, 4, 5, 3))
 
 
@@ -190,6 +190,10 @@ PARTS = {
 }
 
 
+# These have done no work that depends on parameters.
+UP_TO_DATE = ("Reversible", "a net of one's own", "any bijection")
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_it_is_never_a_mixture_of_old_and_new_parameters(part):
     layer, (x, cond) = moved(PARTS[part]()), inputs()
@@ -200,13 +204,11 @@ def test_it_is_never_a_mixture_of_old_and_new_parameters(part):
     with torch.no_grad():
         for tensor in (*layer.parameters(), *layer.buffers()):
             tensor.add_(0.1)
-    new = layer(x, cond)
-    try:
-        got = given(x)
-    except ValueError as error:
-        assert "call given(cond) again" in str(error)
+    if part in UP_TO_DATE:
+        torch.testing.assert_close(given(x), layer(x, cond), rtol=1e-4, atol=1e-4)
     else:
-        torch.testing.assert_close(got, new, rtol=1e-4, atol=1e-4)
+        with pytest.raises(ValueError, match=r"call given\(cond\) again"):
+            given(x)
 
 
 def test_a_learned_base_that_has_changed_is_refused():
