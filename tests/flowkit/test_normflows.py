@@ -12,12 +12,13 @@ from torch import nn
 
 from flowkit import (
     ActNorm,
-    AffineCoupling,
+    Affine,
     Chain,
     ConvNet,
+    Coupling,
     Example,
     ExpScale,
-    InvConv1x1,
+    InvertibleLinear,
     Permute,
     SigmoidScale,
     Squeeze,
@@ -57,10 +58,10 @@ def actnorm_pair(channels):
     return ours, theirs
 
 
-def convolution_pair(channels):
-    ours = randomized(Example(lambda: InvConv1x1(channels), ()), seed=1, dtype=torch.float64)
+def linear_pair(channels):
+    ours = randomized(Example(lambda: InvertibleLinear(channels), ()), seed=1, dtype=torch.float64)
     theirs = flows.Invertible1x1Conv(channels).double()
-    theirs.W.data = ours.weight.detach().clone()
+    theirs.W.data = ours.weight.entries.detach().clone()
     return ours, theirs
 
 
@@ -87,7 +88,7 @@ def coupling_pair(channels, kind):
         # Their data -> noise multiplies by exp(-output), ours by exp(bound·tanh(raw / bound)).
         scale = ExpScale(1.5)
         scale_of = lambda raw: -1.5 * torch.tanh(raw / 1.5)  # noqa: E731
-    build = lambda: AffineCoupling(channels, net, scale=scale)  # noqa: E731
+    build = lambda: Coupling(channels, net, Affine(scale))  # noqa: E731
     ours = randomized(Example(build, ()), seed=2, dtype=torch.float64)
     theirs = flows.AffineCouplingBlock(Interleaved(ours.net, scale_of), scale_map=kind)
     return ours, theirs
@@ -98,16 +99,16 @@ def test_actnorm():
 
 
 @pytest.mark.parametrize("channels", [1, 3, 8])
-def test_convolution(channels):
-    assert_same_map(*convolution_pair(channels), image(2, channels, 4, 5))
+def test_linear(channels):
+    assert_same_map(*linear_pair(channels), image(2, channels, 4, 5))
 
 
 @pytest.mark.filterwarnings("ignore:torch.lu is deprecated")
-def test_convolution_parametrised_by_lu():
+def test_linear_parametrised_by_lu():
     theirs = flows.Invertible1x1Conv(5, use_lu=True).double()
     nn.init.normal_(theirs.log_S)
-    ours = InvConv1x1(5).double()
-    ours.weight.data = theirs._assemble_W().detach()
+    ours = InvertibleLinear(5).double()
+    ours.weight.entries.data = theirs._assemble_W().detach()
     assert_same_map(ours, theirs, image(2, 5, 3, 2))
 
 
@@ -129,7 +130,7 @@ def test_a_glow_level():
     """Squeeze and two Glow steps, layer by layer the same, and the same as a whole."""
     pairs = [(Squeeze(), flows.Squeeze())]
     for _ in range(2):
-        pairs += [actnorm_pair(12), convolution_pair(12), coupling_pair(12, "sigmoid")]
+        pairs += [actnorm_pair(12), linear_pair(12), coupling_pair(12, "sigmoid")]
     ours = Chain(*(pair[0] for pair in pairs))
 
     class Theirs:

@@ -43,17 +43,17 @@ def test_channels_hold_the_places_of_a_block_in_rows():
     [
         (
             lambda: Squeeze()(torch.zeros(1, 2, 3, 4)),
-            r"H and W to be multiples of 2, .* \(2, 3, 4\)",
+            r"multiples of 2, .* \(2, 3, 4\)",
         ),
         (lambda: Squeeze(3)(torch.zeros(1, 2, 8)), r"T to be multiples of 3, .* \(2, 8\)"),
         (lambda: Squeeze().inverse(torch.zeros(1, 6, 2, 2)), r"multiple of 4, .* \(6, 2, 2\)"),
         (
             lambda: Squeeze()(torch.zeros(1, 2)),
-            r"at least one axes behind the channels, got \(2,\)",
+            r"at least one axis behind .*, got \(2,\)",
         ),
         (
             lambda: Squeeze((2, 2))(torch.zeros(1, 2, 4)),
-            r"2 axes behind the channels, got \(2, 4\)",
+            r"2 axes behind .*, got \(2, 4\)",
         ),
         (lambda: Squeeze().shape((1, 7, 8)), r"multiples of 2, got samples of shape \(1, 7, 8\)"),
         (lambda: Squeeze().shape((3, 4, 4), inverse=True), r"multiple of 4, .* \(3, 4, 4\)"),
