@@ -446,7 +446,7 @@ def test_help_has_an_example(llflow, command):
 
 
 @pytest.mark.parametrize(
-    "program", [["-m", "llflow"], ["-m", "flowkit.cli", "llflow", "enhance"]], ids=" ".join
+    "program", [["-m", "llflow"], ["-m", "flowkit", "llflow", "enhance"]], ids=" ".join
 )
 def test_help_of_the_installed_programs(program):
     result = subprocess.run(
