@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -192,7 +193,8 @@ def same_logdet(x: Tensor, logdet: Tensor) -> Tensor:
 
 def positions(x: Tensor) -> int:
     """How many places the channels of x (B, C, *S) have: the product of S, 1 for vectors."""
-    return x.shape[2:].numel()
+    # Not x.shape[2:].numel(), which torch.export takes for a constant.
+    return math.prod(x.shape[2:])
 
 
 def along_channels(value: Tensor, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ results repeat bit for bit. Both directions remember the noise side y and the ne
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -139,7 +140,7 @@ def unsupported(x: Tensor, params: Tensor, scale_map: Scale) -> str | None:
         return f"x {tuple(x.shape)} is empty"
     if x.shape[0] > 65535:
         return f"{x.shape[0]} samples are more than a grid's 65535"
-    if params.shape[1:].numel() >= 2**31 or x.shape[1:].numel() >= 2**31:
+    if math.prod(params.shape[1:]) >= 2**31 or math.prod(x.shape[1:]) >= 2**31:
         return "a sample has 2³¹ elements or more"
     return None
 
@@ -171,8 +172,8 @@ def _shapes(
     x: Tensor, params: Tensor, inverse: bool, exponential: bool, first: float, floor: float
 ) -> tuple[tuple[int, int], tuple[int, int], dict[str, Any]]:
     """(elements kept and changed in each sample), the grid, the kernels' constants."""
-    changed = params.shape[1:].numel() // 2
-    kept = x.shape[1:].numel() - changed
+    changed = math.prod(params.shape[1:]) // 2
+    kept = math.prod(x.shape[1:]) - changed
     size = block(max(kept, changed), params)
     constants = {
         "INVERSE": inverse,

@@ -7,6 +7,7 @@ over its own places, and then over the programs, so results repeat bit for bit.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -152,7 +153,7 @@ def unsupported(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
         return f"x {tuple(x.shape)} is empty"
     if x.shape[0] > 65535:
         return f"{x.shape[0]} samples are more than a grid's 65535"
-    if x.shape[1:].numel() >= 2**31:
+    if math.prod(x.shape[1:]) >= 2**31:
         return "a sample has 2³¹ elements or more"
     return None
 
