@@ -7,10 +7,13 @@ from torch.distributions import Distribution
 
 from flowkit.combine.parts import require_bijection, run
 from flowkit.conditions import batch_of
-from flowkit.contract import Bijection, Cond, Shape, exactly, frozen, require_channels, wide
+from flowkit.contract import Bijection, Cond, Given, Shape, exactly, frozen, require_channels, wide
 from flowkit.density.base import StandardNormal
 from flowkit.density.distributions import GivenFlow
 from flowkit.density.noise import Temperature, log_prob
+
+_SHARED = (1,), ()
+"""Batch shapes of a base that is the same for all samples, as it may be without a condition."""
 
 
 class Flow(nn.Module):
@@ -20,7 +23,7 @@ class Flow(nn.Module):
         bijection: data -> noise.
         base: distribution of the noise: a `StandardNormal`, or a module that makes a
             torch distribution from the condition, of batch shape (B,) and event shape (C, *S);
-            without a condition the batch shape may be (1,). `diagonal_normal` makes the usual one.
+            without a condition the batch shape may be (1,) or (). `diagonal_normal` makes the usual one.
             A standard normal if None.
 
     Raises:
@@ -99,8 +102,8 @@ class Flow(nn.Module):
                 )
             return self.base(len(z), shape)
         base = self._made(cond)
-        batch_shapes = [z.shape[:1], (1,)] if cond is None else [z.shape[:1]]
-        if base.event_shape != z.shape[1:] or base.batch_shape not in batch_shapes:
+        fits = base.batch_shape == z.shape[:1] or (cond is None and base.batch_shape in _SHARED)
+        if base.event_shape != z.shape[1:] or not fits:
             raise ValueError(
                 f"Flow: expected a base of batch shape ({len(z)},) and event shape {shape}, "
                 f"got {tuple(base.batch_shape)} and {tuple(base.event_shape)}"
@@ -143,7 +146,8 @@ class Flow(nn.Module):
             require_channels("Flow.sample (noise)", noise)
         lead = self._lead(cond, num_samples, noise)
         before = len(lead) + (cond is not None)
-        given = self._given(cond, shape, None if noise is None else tuple(noise.shape[before:]))
+        noise_shape = None if noise is None else tuple(noise.shape[before:])
+        given = self._given(cond, shape, noise_shape, once=lead in ((), (1,)))
         return given.sample_with(lead, temperature=temperature, noise=noise)
 
     def rsample_and_log_prob(
@@ -157,7 +161,7 @@ class Flow(nn.Module):
         needs. Arguments and errors are those of `sample`; the densities are (B,) or
         (num_samples, B), without a condition (1,) or (num_samples,)."""
         lead = self._lead(cond, num_samples)
-        given = self._given(cond, shape)
+        given = self._given(cond, shape, once=lead in ((), (1,)))
         return given.rsample_and_log_prob(lead)
 
     def given(self, cond: Cond = None, *, shape: Shape | None = None) -> GivenFlow:
@@ -177,9 +181,15 @@ class Flow(nn.Module):
         return self._given(cond, shape)
 
     def _given(
-        self, cond: Cond, shape: Shape | None, noise_shape: Shape | None = None
+        self,
+        cond: Cond,
+        shape: Shape | None,
+        noise_shape: Shape | None = None,
+        *,
+        once: bool = False,
     ) -> GivenFlow:
-        """Where base, `shape` and `noise_shape` say how large a sample is, they have to agree."""
+        """Where base, `shape` and `noise_shape` say how large a sample is, they have to agree.
+        `once`: for one sample of each condition, where work done ahead would only cost."""
         batch = self._require_condition(cond)
         if shape is not None and not isinstance(shape, tuple | list):
             raise TypeError(
@@ -191,7 +201,7 @@ class Flow(nn.Module):
         else:
             noise = self._made(cond)
             by_base = tuple(noise.event_shape)
-            wanted = [(1,), ()] if batch is None else [(batch,)]
+            wanted = _SHARED if batch is None else ((batch,),)
             if tuple(noise.batch_shape) not in wanted:
                 raise ValueError(
                     f"Flow: expected a base of batch shape {wanted[0]}, got "
@@ -204,7 +214,9 @@ class Flow(nn.Module):
         if len({*said.values()}) > 1:
             raise ValueError(f"Flow: expected one shape (C, *S) of the noise, got {said}")
         told_by, known = next(iter(said.items()), ("", None))
-        bijection = self.bijection if cond is None else self.bijection.given(cond)
+        bijection = self.bijection
+        if cond is not None:
+            bijection = Given(bijection, cond) if once else bijection.given(cond)
         return GivenFlow(
             bijection, self.base, noise, batch=batch, noise_shape=known, told_by=told_by
         )
