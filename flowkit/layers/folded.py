@@ -46,6 +46,7 @@ class FoldedLinear(Bijection):
     def _bake(self) -> None:
         weight = self.weight.double()
         self.inverse_weight = torch.linalg.inv(weight)
+        self.inverse_bias = -self.inverse_weight @ self.bias.double()
         self.logabsdet = torch.linalg.slogdet(weight).logabsdet
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FoldedLinear:
@@ -65,8 +66,7 @@ class FoldedLinear(Bijection):
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_channels(self, y, len(self.weight))
         dtype = wide_dtype(y)
-        inverse = self.inverse_weight.to(dtype)
-        bias = -(self.inverse_weight @ self.bias.double()).to(dtype)
+        inverse, bias = self.inverse_weight.to(dtype), self.inverse_bias.to(dtype)
         return linear_map(y, inverse, bias), -self._logdet(y)
 
     def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
