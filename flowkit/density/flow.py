@@ -23,8 +23,8 @@ class Flow(nn.Module):
         bijection: data -> noise.
         base: distribution of the noise: a `StandardNormal`, or a module that makes a
             torch distribution from the condition, of batch shape (B,) and event shape (C, *S);
-            without a condition the batch shape may be (1,) or (). `diagonal_normal` makes the usual one.
-            A standard normal if None.
+            without a condition the batch shape may be (1,) or (). `diagonal_normal` makes the
+            usual one. A standard normal if None.
 
     Raises:
         TypeError: the bijection isn't one, or the base isn't a module. (A function may close over
@@ -32,6 +32,7 @@ class Flow(nn.Module):
 
     Rezende & Mohamed, Variational inference with normalizing flows, 2015, arXiv:1505.05770, eq. 5.
 
+    >>> import torch
     >>> from flowkit import Coupling, MLP
     >>> flow = Flow(Coupling(2, MLP, cond_channels=3))
     >>> cond = torch.zeros(4, 3)

@@ -9,34 +9,37 @@ import torch.distributed as dist
 from torch import nn
 
 from flowkit import (
+    MLP,
     ActNorm,
-    AffineCoupling,
-    AffineInjector,
     At,
     Bijection,
     Chain,
     ConvNet,
+    Coupling,
     Drifted,
-    ExpScale,
-    InvConv1x1,
+    Flow,
+    Injector,
+    Inverse,
+    InvertibleLinear,
     OnChannels,
     Permute,
     Reversible,
     Squeeze,
     initialize,
+    split,
 )
 
 NET = partial(ConvNet, hidden=8)
 
 
-def steps(channels, count):
+def steps(channels, count, injector=NET):
     layers = []
     for _ in range(count):
         layers += [
             ActNorm(channels),
-            InvConv1x1(channels),
-            AffineInjector(channels, NET, cond_channels=2),
-            AffineCoupling(channels, NET, cond_channels=2),
+            InvertibleLinear(channels),
+            Injector(channels, injector, cond_channels=2),
+            Coupling(channels, NET, cond_channels=2),
         ]
     return layers
 
@@ -85,7 +88,8 @@ def test_gradients_are_the_stored_ones(flow, keep, direction):
 
 def saved_bytes(bijection, x, cond):
     """What autograd keeps of one pass, parameters and inputs aside, each storage once."""
-    known = {t.untyped_storage().data_ptr() for t in (x, cond, *bijection.parameters())}
+    conds = cond.values() if isinstance(cond, dict) else (cond,)
+    known = {t.untyped_storage().data_ptr() for t in (x, *conds, *bijection.parameters())}
     storages = {}
 
     def pack(tensor):
@@ -117,7 +121,7 @@ def test_memory_does_not_grow_with_the_number_of_steps():
 
 
 @pytest.mark.parametrize("keep", ["nothing", "inputs"])
-@pytest.mark.parametrize("layer", [AffineCoupling, AffineInjector])
+@pytest.mark.parametrize("layer", [Coupling, Injector])
 def test_a_net_runs_once_each_way(layer, keep):
     calls = []
 
@@ -144,22 +148,29 @@ def test_without_gradients_it_is_the_bijection(flow):
                 assert torch.equal(came, wanted)
 
 
-def test_prepared_conditions_get_gradients(flow):
+def test_given_conditions_get_gradients(flow):
     chain, x, cond = flow
-    module = Reversible(chain)
     results = []
-    for bijection in (chain, module):
+    for run in (
+        lambda learned: chain(x, learned),
+        lambda learned: Reversible(chain).given(learned)(x),
+        lambda learned: Flow(Reversible(chain)).given(learned).bijection(x),
+    ):
         learned = {key: entry.clone().requires_grad_() for key, entry in cond.items()}
-        y, logdet = bijection(x, bijection.prepare(learned))
+        y, logdet = run(learned)
         results.append(torch.autograd.grad(y.square().sum() + logdet.sum(), learned.values()))
-    for came, wanted in zip(*results, strict=True):
-        torch.testing.assert_close(came, wanted, rtol=1e-4, atol=1e-4)
+    for came in results[1:]:
+        torch.testing.assert_close(came, results[0], rtol=1e-4, atol=1e-4)
 
 
-def test_nested_it_is_one():
-    chain = Chain(ActNorm(2), Reversible(Chain(InvConv1x1(2), ActNorm(2))))
-    layers = [type(layer) for layer, _ in Reversible(chain).steps(None)]
-    assert layers == [ActNorm, InvConv1x1, ActNorm]
+def test_a_condition_inside_is_refused():
+    inner = Injector(4, NET, cond_channels=2).given(torch.rand(1, 2, 4, 4))
+    for bijection in (inner, Chain(Inverse(inner)), OnChannels(2, At("a", inner))):
+        message = r"expected conditions to come with the call, .* outside: Reversible\(...\).given"
+        with pytest.raises(TypeError, match=message):
+            Reversible(bijection)
+    with pytest.raises(TypeError, match="expected conditions to come with the call"):
+        Reversible(Chain(Coupling(4, NET, cond_channels=2)).given(torch.rand(1, 2, 4, 4)))
 
 
 class Forgetful(Bijection):
@@ -230,25 +241,60 @@ def test_under_distributed_data_parallel(flow, tmp_path):
 
 def test_inside_a_multiscale_part():
     torch.manual_seed(0)
-    inner = Chain(Squeeze(), *(AffineCoupling(8, NET, scale=ExpScale()) for _ in range(2)))
+    inner = Chain(Squeeze(), *(Coupling(8, NET) for _ in range(2)))
     x = torch.rand(2, 4, 4, 4)
-
-    def multiscale(bijection):
-        from flowkit import Inverse
-
-        return OnChannels(2, Chain(bijection, Inverse(Squeeze())))
-
     results = []
-    for bijection in (multiscale(inner), multiscale(Reversible(inner))):
-        y, logdet = bijection(x)
+    for bijection in (inner, Reversible(inner)):
+        y, logdet = OnChannels(2, Chain(bijection, Inverse(Squeeze())))(x)
         results.append(torch.autograd.grad(y.square().sum() + logdet.sum(), inner.parameters()))
-    for came, wanted in zip(*results, strict=True):
-        torch.testing.assert_close(came, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+def multiscale(count, channels=1, deeper=2):
+    """Three levels: half of the channels leave after each, normalised given the others."""
+    layers = [Squeeze(), *steps(4 * channels, count, partial(MLP, hidden=8))]
+    if deeper:
+        rest = Chain(multiscale(count, 2 * channels, deeper - 1), Inverse(Squeeze()))
+        layers.append(split(2 * channels, rest, Coupling(4 * channels, NET, kept=2 * channels)))
+    return Chain(*layers)
+
+
+def on_vectors(count):
+    """All levels see one vector."""
+    chain = At("all", multiscale(count))
+    for parameter in chain.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+    return chain
+
+
+def test_gradients_of_a_multiscale_flow_are_the_stored_ones():
+    torch.manual_seed(0)
+    chain = on_vectors(2).double()
+    x, cond = torch.rand(2, 1, 8, 8).double(), {"all": torch.rand(2, 2).double()}
+    for keep in ("nothing", "inputs"):
+        for direction in ("forward", "inverse"):
+            value = x if direction == "forward" else chain(x, cond)[0].detach()
+            expected = gradients(chain, value, cond, direction=direction)
+            got = gradients(Reversible(chain, keep=keep), value, cond, direction=direction)
+            for came, wanted in zip(got, expected, strict=True):
+                assert (came - wanted).abs().max() <= 1e-11 * max(1, wanted.abs().max())
+
+
+def test_memory_of_a_multiscale_flow_does_not_grow_with_the_number_of_steps():
+    x, cond = torch.rand(2, 1, 32, 32), {"all": torch.rand(2, 2)}
+    counted = {}
+    for count in (2, 4, 8):
+        chain = on_vectors(count)
+        for name, bijection in (("stored", chain), ("nothing", Reversible(chain))):
+            counted[name, count] = saved_bytes(bijection, x, cond)
+    assert counted["nothing", 8] == counted["nothing", 4] == counted["nothing", 2] < 2 * x.nbytes
+    assert counted["stored", 8] > 1.8 * counted["stored", 4] > 50 * counted["nothing", 8]
 
 
 def test_what_it_refuses():
     with pytest.raises(ValueError, match="expected keep among nothing, inputs, got 'all'"):
         Reversible(ActNorm(2), keep="all")
-    chain = Chain(AffineCoupling(4, NET, cond_channels=2))
-    with pytest.raises(ValueError, match="AffineCoupling: expected a condition of 2 channels"):
+    chain = Chain(Coupling(4, NET, cond_channels=2))
+    with pytest.raises(ValueError, match="Coupling: expected a condition of 2 channels"):
         Reversible(chain)(torch.rand(1, 4, 4, 4))
