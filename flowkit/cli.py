@@ -112,15 +112,14 @@ def check(name: str) -> int:
     NAME is a plug-in or whatever can be imported from here: every layer in it that can be found has
     each of its examples checked.
     """
-    packages = _packages(name)
-    try:
-        from flowkit.testing import all_layers, check_bijection
+    if util.find_spec("hypothesis") is None:
+        raise click.ClickException("check needs hypothesis: pip install 'flowkit[testing]'")
+    from flowkit.testing import all_layers, check_bijection
 
-        layers = all_layers(packages)
-    except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"check needs {error.name}: pip install 'flowkit[testing]'"
-        ) from error
+    packages = _packages(name)
+    for package in packages:
+        _import(package)
+    layers = all_layers(packages)
     if not layers:
         raise click.ClickException(f"no layers in {', '.join(packages) or name}")
     cases = [(layer, example) for layer in layers for example in layer.examples() or [None]]
@@ -180,7 +179,7 @@ def _summary(entry: EntryPoint) -> str:
 def _load(name: str, entry: EntryPoint) -> flowkit.plugins.Plugin:
     try:
         return flowkit.plugins.load(entry)
-    except (ImportError, AttributeError, TypeError) as error:
+    except Exception as error:
         reason = f"{type(error).__name__}: {_first_line(error)}"
         raise click.ClickException(f"plug-in {name!r} can't be imported: {reason}") from error
 
@@ -199,12 +198,15 @@ def _packages(name: str) -> tuple[str, ...]:
     if not known or module != name:
         instead = f"did you mean {module!r}?" if known else _instead(name, list(found))
         raise click.UsageError(f"no plug-in and no module {name!r}; {instead}")
+    return (name,)
+
+
+def _import(name: str) -> None:
     try:
         import_module(name)
     except Exception as error:
         reason = f"{type(error).__name__}: {_first_line(error)}"
         raise click.ClickException(f"{name!r} can't be imported: {reason}") from error
-    return (name,)
 
 
 def _instead(name: str, names: list[str]) -> str:

@@ -30,7 +30,6 @@ LLFLOW_FLOORS = [
     ("cli", "plugin", "", "__main__"),
 ]
 PUBLIC = {"flowkit", "flowkit.ops", "flowkit.testing"}
-# A room of ops is one file a task; an implementation knows none of the others.
 IMPLEMENTATIONS = {"reference", "triton"}
 
 
@@ -106,7 +105,7 @@ def test_an_import_from_above_is_found():
 
 
 @pytest.mark.parametrize("module", [m for m in FLOWKIT if m.startswith("flowkit.ops.")])
-def test_implementations_know_neither_each_other_nor_who_chooses(module):
+def test_implementations_do_not_know_each_other(module):
     room, _, file = module.rpartition(".")
     if file in IMPLEMENTATIONS:
         others = {f"{room}.{name}" for name in (IMPLEMENTATIONS | {"api", "schema"}) - {file}}

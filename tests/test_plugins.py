@@ -1,5 +1,6 @@
 """The command `flowkit` and the plug-ins it finds."""
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -229,6 +230,24 @@ def test_check_of_what_is_no_module_of_layers(folder, capsys):
         assert capsys.readouterr().err == answer
 
 
+def test_check_of_a_plugin_whose_package_is_missing(monkeypatch, capsys):
+    module = SimpleNamespace(summary="s", packages=("no_such_package",))
+    monkeypatch.setattr(plugins, "found", lambda: {"mine": SimpleNamespace(load=lambda: module)})
+    assert main(["check", "mine"]) == 1
+    assert capsys.readouterr().err == (
+        "flowkit: 'no_such_package' can't be imported: "
+        "ModuleNotFoundError: No module named 'no_such_package'\n"
+    )
+
+
+def test_check_says_what_it_needs(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    assert main(["check", "flowkit.layers"]) == 1
+    assert capsys.readouterr().err == (
+        "flowkit: check needs hypothesis: pip install 'flowkit[testing]'\n"
+    )
+
+
 def run(*command, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
@@ -242,14 +261,24 @@ def test_as_a_module():
     )
 
 
-def test_help_needs_no_pytorch():
+def test_lists_and_help_need_no_pytorch():
     code = (
-        "import sys, flowkit.plugins; flowkit.plugins.found = dict\n"
-        "from flowkit.cli import main\n"
+        "import sys; from flowkit.cli import main\n"
         "codes = [main(argv) for argv in ([], ['--help'], ['info', '--help'], ['nosuch'])]\n"
         "print(codes, 'torch' in sys.modules, file=sys.stderr)"
     )
     assert run(sys.executable, "-c", code).stderr.splitlines()[-1] == "[0, 0, 0, 2] False"
+
+
+def test_the_shell_completes_commands_and_plugins():
+    environment = {
+        **os.environ,
+        "_FLOWKIT_COMPLETE": "bash_complete",
+        "COMP_WORDS": "flowkit ",
+        "COMP_CWORD": "1",
+    }
+    completed = run(sys.executable, "-m", "flowkit", env=environment).stdout
+    assert {"plain,info", "plain,check", "plain,llflow"} <= set(completed.split())
 
 
 def test_a_reader_that_has_gone_gets_no_traceback():

@@ -1,5 +1,6 @@
 """The hot paths as functions. Each op has a folder: `api` owns the meaning and the choice,
-`reference` is the definition in plain PyTorch, and every faster implementation has a file."""
+`reference` is the definition in plain PyTorch, `triton` holds the kernels, and `schema` is what
+PyTorch knows of them: one opaque op, its shapes and its gradient."""
 
 from flowkit.choice import Choice, implementation
 from flowkit.ops.coupling.api import (

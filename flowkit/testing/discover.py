@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 from flowkit.contract import Bijection, Example, HoldsCondition
-from flowkit.plugins import found
+from flowkit.plugins import found, load
 
 
 def all_layers(packages: Sequence[str] | None = None) -> list[type[Bijection]]:
@@ -24,7 +24,7 @@ def all_layers(packages: Sequence[str] | None = None) -> list[type[Bijection]]:
     if packages is None:
         packages = ["flowkit"]
         for entry in found().values():
-            packages.extend(entry.load().packages)
+            packages.extend(load(entry).packages)
     layers = {
         value
         for package in packages
