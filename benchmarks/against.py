@@ -3,8 +3,8 @@
 python benchmarks/against.py --against PATH [--sizes tiny small]
 
 PATH is another checkout. Two processes, one a checkout, take turns step by step, so that whatever
-slows the machine down slows both, and only their ratio is kept. Training is four crops of 64×64,
-forward, backward and Adam; enhancement a picture of 120×160 by the folded model, "draw 4" four
+slows the machine down slows both, and only their ratio is kept. Training is two crops of 160×160,
+forward, backward and Adam; enhancement a picture of 400×600 by the folded model, "draw 4" four
 samples of it. Processor time on one thread. `benchmarks/whole_step.py` has the networks.
 """
 
@@ -75,7 +75,7 @@ def compare(now: Checkout, before: Checkout, size: str, what: str, args) -> Time
 def main(argv: Sequence[str] | None = None) -> None:
     parser = measure.arguments(__doc__)
     parser.add_argument("--against", type=Path, required=True, help="another checkout")
-    parser.add_argument("--sizes", nargs="+", choices=CONFIGS, default=list(CONFIGS))
+    parser.add_argument("--sizes", nargs="+", choices=CONFIGS, default=["tiny", "small"])
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
     args = measure.begin(parser, argv)
     if not (args.against / "flowkit").is_dir():

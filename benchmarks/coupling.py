@@ -1,9 +1,9 @@
 """How fast is the affine coupling, against plain PyTorch and torch.compile of that?
 
-python benchmarks/coupling.py [--device cuda]
+python benchmarks/coupling.py --device cuda
 
 At the three levels of LLFlow, batch 16 of 160×160; on a GPU also at twice the size of a 4K
-picture, against the bandwidth of a copy in the same run.
+picture, against the bandwidth of a copy in the same run. On a CPU flowkit is plain PyTorch as well.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GPU_TARGETS = {
     for what, share, speed in (("forward", 85, 4), ("inverse", 85, 3.4), ("backward", 80, 4))
     for kind, meaning, value, unit in (
         ("bandwidth", "of copy bandwidth", share, "%"),
-        ("speed", "against eager", speed, "× faster"),
+        ("speed", "against plain", speed, "× faster"),
     )
 }
 TENSORS = {"forward": 3, "inverse": 3, "backward": 5}  # read and written if each is touched once
@@ -42,14 +42,14 @@ TENSORS = {"forward": 3, "inverse": 3, "backward": 5}  # read and written if eac
 Operation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def eager(x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+def plain(x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
     kept, changed = x.chunk(2, dim=1)
     shift, raw = params.chunk(2, dim=1)
     scale = torch.sigmoid(raw + 2) + 1e-4
     return torch.cat([kept, (changed + shift) * scale], dim=1), scale.log().sum(dim=(1, 2, 3))
 
 
-def eager_inverse(y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+def plain_inverse(y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
     kept, changed = y.chunk(2, dim=1)
     shift, raw = params.chunk(2, dim=1)
     scale = torch.sigmoid(raw + 2) + 1e-4
@@ -70,10 +70,10 @@ def gradients(operation: Operation, x: Tensor, params: Tensor) -> tuple[Tensor, 
 
 
 def ways_of(what: str, args) -> dict[str, Operation]:
-    forward, plain = (ours_inverse, eager_inverse) if what == "inverse" else (ours, eager)
-    ways = {"flowkit": forward, "eager": plain}
+    own, definition = (ours_inverse, plain_inverse) if what == "inverse" else (ours, plain)
+    ways = {"flowkit": own, "plain": definition}
     if not args.quick:  # compiling takes longer than all else
-        ways["torch.compile"] = torch.compile(plain, fullgraph=True, dynamic=False)
+        ways["torch.compile"] = torch.compile(definition, fullgraph=True, dynamic=False)
     return ways
 
 
@@ -82,14 +82,14 @@ def compare(what: str, shape: Sequence[int], args) -> Times:
     learns = what == "forward + backward"
     x, params = (torch.randn(shape, device=args.device, requires_grad=learns) for _ in range(2))
     timed = {}
-    definition = eager_inverse if what == "inverse" else eager
+    definition = plain_inverse if what == "inverse" else plain
     for way, operation in ways_of(what, args).items():
         who = f"{way}, {what} at {tuple(shape)}"
         expected = definition(x.double(), params.double())
         measure.agree(who, operation(x, params), expected, 1e-4)
         timed[way] = operation
         if learns:
-            expected = gradients(eager, x, params)
+            expected = gradients(plain, x, params)
             measure.agree(who, gradients(operation, x, params), expected, 1e-4)
             timed[way] = partial(gradients, operation)
     inputs = measure.copies(x, params)
@@ -112,7 +112,7 @@ def backward_alone(shape: Sequence[int], args) -> Times:
             return torch.autograd.grad(*graphs[id(x)], gradient, retain_graph=True)
 
         timed[way] = backward
-    expected = timed["eager"](*inputs[0])
+    expected = timed["plain"](*inputs[0])
     for way, backward in timed.items():
         measure.agree(f"{way}, backward at {tuple(shape)}", backward(*inputs[0]), expected, 1e-4)
     return measure.take_turns(timed, inputs, seconds=args.seconds, device=args.device)
@@ -125,7 +125,7 @@ def rows_of(times: Times, what: str, shape: Sequence[int]) -> list[dict]:
             "what": what,
             "way": way,
             "least ms": 1e3 * times.least(way),
-            "time, of eager": times.ratio(way, "eager"),
+            "time, of plain": times.ratio(way, "plain"),
         }
         for way in times.seconds
     ]
@@ -154,7 +154,7 @@ def big(args) -> tuple[list[dict], list[dict]]:
                 )
             rows += found
             results[what, "bandwidth"].append(found[0]["of copy bandwidth, %"])
-            results[what, "speed"].append(times.ratio("eager", "flowkit").median)
+            results[what, "speed"].append(times.ratio("plain", "flowkit").median)
     judged = [
         GPU_TARGETS[key].judged(min(values), "worst level") for key, values in results.items()
     ]

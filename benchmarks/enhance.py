@@ -21,10 +21,10 @@ from plain_llflow import PlainLLFlow
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from whole_step import CONFIGS
 
-from flowkit.ops import affine_coupling_choice, conv1x1_choice
+from flowkit.ops import affine_coupling_choice, linear_map_choice
 from llflow import LLFlow
-from llflow.network.model import SIZES
 from llflow.picture.preprocess import network_input
 
 FORMATS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
@@ -41,8 +41,8 @@ def targets_of(size: str) -> tuple[Target, Target, Target]:
 
 def random_model(size: str) -> LLFlow:
     """Random weights that move every layer off the identity and keep the picture finite."""
-    model = LLFlow(SIZES[size]).eval().requires_grad_(False)
-    std = 0.02 / SIZES[size].steps ** 2  # more of it, and the inverse of many steps overflows
+    model = LLFlow(CONFIGS[size]()).eval().requires_grad_(False)
+    std = 0.02 / model.config.steps**2  # more of it, and the inverse of many steps overflows
     for name, parameter in model.named_parameters():
         if "flow" in name and not parameter.any():
             nn.init.normal_(parameter, std=std)
@@ -111,7 +111,7 @@ def compare(size: str, args) -> None:
 
     def ours() -> Tensor:
         cond = folded.condition(low)
-        return folded.flow.bijection.inverse(folded.flow.base(cond).mean, cond)[0]
+        return folded.typical(cond)
 
     def theirs() -> Tensor:
         return plain.enhance(low)
@@ -153,14 +153,14 @@ def compare(size: str, args) -> None:
         targets=[target.judged(*result) for target, *result in judged if size != "tiny"],
         implementation={
             "affine_coupling": affine_coupling_choice(low, low),
-            "conv1x1": conv1x1_choice(low, torch.eye(6)),
+            "linear_map": linear_map_choice(low, torch.eye(6)),
         },
     )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = measure.arguments(__doc__)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["tiny", "small"])
+    parser.add_argument("--sizes", nargs="+", choices=CONFIGS, default=["tiny", "small"])
     parser.add_argument("--rounds", type=int, help="(default: as many as the seconds allow)")
     parser.set_defaults(threads=torch.get_num_threads(), seconds=40.0)
     args = measure.begin(parser, argv)

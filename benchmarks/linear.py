@@ -1,19 +1,14 @@
-"""How fast is the folded 1x1 convolution, against ActNorm and then conv2d in eager PyTorch?
+"""How fast is a folded linear map, against ActNorm and then conv2d in plain PyTorch?
 
-python benchmarks/conv1x1.py [--device cuda]
+python benchmarks/linear.py [--device cuda]
 
-"flowkit" is the folded layer as a flow runs it, log-det included; eager PyTorch owes none. On a
-GPU also at twice the size of a 4K picture, against the bandwidth of a copy and against cuBLAS.
-
-On a CPU much of eager's time can be page faults of its temporaries, which come and go with the
-state of glibc's allocator. They are counted, and the second table is without them: there the
-allocator was told to keep what is freed.
+"flowkit" is ActNorm and InvertibleLinear folded into one layer as a flow runs it, log-det included;
+plain PyTorch owes none. On a GPU also at twice the size of a 4K picture, against the bandwidth of a
+copy and against cuBLAS.
 """
 
 from __future__ import annotations
 
-import ctypes
-import resource
 import sys
 from collections.abc import Callable, Sequence
 
@@ -23,27 +18,27 @@ from measure import Target
 from torch import Tensor
 from torch.nn import functional as F
 
-from flowkit import ActNorm, Chain, InvConv1x1
-from flowkit.ops import conv1x1_choice
+from flowkit import ActNorm, Chain, InvertibleLinear
+from flowkit.ops import linear_map_choice
 
 SHAPES = ((16, 12, 80, 80), (16, 48, 40, 40), (16, 192, 20, 20))
 BIG = ((2, 12, 1080, 1920), (2, 48, 540, 960), (2, 192, 270, 480))
 QUICK = ((2, 12, 8, 8),)
 
 TARGETS = {
-    12: Target("actnorm + 1x1, C = 12, against eager", 6, "× faster", True),
-    48: Target("actnorm + 1x1, C = 48, against eager", 5, "× faster", True),
-    192: Target("actnorm + 1x1, C = 192, against eager", 1.2, "× faster", True),
+    12: Target("actnorm + linear, C = 12, against plain", 6, "× faster", True),
+    48: Target("actnorm + linear, C = 48, against plain", 5, "× faster", True),
+    192: Target("actnorm + linear, C = 192, against plain", 1.2, "× faster", True),
 }
 GPU_TARGETS = {
-    12: Target("actnorm + 1x1, C = 12, 4K, of copy bandwidth", 85, "%", True),
-    48: Target("actnorm + 1x1, C = 48, 4K, of copy bandwidth", 75, "%", True),
-    192: Target("actnorm + 1x1, C = 192, 4K, time of cuBLAS's", 1, "×"),
+    12: Target("actnorm + linear, C = 12, 4K, of copy bandwidth", 85, "%", True),
+    48: Target("actnorm + linear, C = 48, 4K, of copy bandwidth", 75, "%", True),
+    192: Target("actnorm + linear, C = 192, 4K, time of cuBLAS's", 1, "×"),
 }
 
 
-def random_step(channels: int) -> tuple[ActNorm, InvConv1x1]:
-    actnorm, mixing = ActNorm(channels), InvConv1x1(channels)
+def random_step(channels: int) -> tuple[ActNorm, InvertibleLinear]:
+    actnorm, mixing = ActNorm(channels), InvertibleLinear(channels)
     torch.nn.init.normal_(actnorm.bias)
     torch.nn.init.normal_(actnorm.log_scale, std=0.1)
     return actnorm, mixing
@@ -55,14 +50,14 @@ def ways_of(channels: int, device: str) -> dict[str, dict[str, Callable[[Tensor]
     chain = Chain(actnorm, mixing).to(device)
     folded = chain.fold()
     bias, log_scale = (p.detach()[:, None, None] for p in (actnorm.bias, actnorm.log_scale))
-    weight = mixing.weight.detach()
+    weight = mixing.weight.matrix().detach()
     scaled = (weight.double() * log_scale[:, 0, 0].double().exp()).float()
     offset = scaled @ bias[:, 0, 0]
 
-    def eager(x: Tensor) -> Tensor:
+    def plain(x: Tensor) -> Tensor:
         return F.conv2d((x + bias) * log_scale.exp(), weight[:, :, None, None])
 
-    def eager_inverse(y: Tensor) -> Tensor:
+    def plain_inverse(y: Tensor) -> Tensor:
         inverse = torch.linalg.inv(weight.double()).float()
         return F.conv2d(y, inverse[:, :, None, None]) * (-log_scale).exp() - bias
 
@@ -74,56 +69,39 @@ def ways_of(channels: int, device: str) -> dict[str, dict[str, Callable[[Tensor]
     return {
         "forward": {
             "flowkit": lambda x: folded(x)[0],
-            "eager": eager,
+            "plain": plain,
             "matrix product": library,
         },
-        "inverse": {"flowkit": lambda y: folded.inverse(y)[0], "eager": eager_inverse},
+        "inverse": {"flowkit": lambda y: folded.inverse(y)[0], "plain": plain_inverse},
     }
 
 
 @torch.no_grad()
 def compare(shape: Sequence[int], args) -> tuple[list[dict], float, float]:
-    """Rows; how many times faster than eager forward is; how many times a BLAS's time it takes."""
+    """Rows; how many times faster than plain forward is; how many times a BLAS's time it takes."""
     rows = []
     x = torch.randn(shape, device=args.device)
     faster, of_library = 0.0, 0.0
     for what, ways in ways_of(shape[1], args.device).items():
         for way, run in ways.items():
             who = f"{way}, {what} at {tuple(shape)}"
-            measure.agree(who, run(x), ways["eager"](x), 1e-4)
+            measure.agree(who, run(x), ways["plain"](x), 1e-4)
         inputs = measure.copies(x)
         times = measure.take_turns(ways, inputs, seconds=args.seconds, device=args.device)
         for way in ways:
-            row = {
-                "size": "×".join(str(size) for size in shape),
-                "what": what,
-                "way": way,
-                "least ms": 1e3 * times.least(way),
-                "time, of eager": times.ratio(way, "eager"),
-            }
-            if args.device == "cpu":
-                row["page faults"] = page_faults(ways[way], x)
-            rows.append(row)
+            rows.append(
+                {
+                    "size": "×".join(str(size) for size in shape),
+                    "what": what,
+                    "way": way,
+                    "least ms": 1e3 * times.least(way),
+                    "time, of plain": times.ratio(way, "plain"),
+                }
+            )
         if what == "forward":
-            faster = times.ratio("eager", "flowkit").median
+            faster = times.ratio("plain", "flowkit").median
             of_library = times.ratio("flowkit", "matrix product").median
     return rows, faster, of_library
-
-
-def page_faults(run: Callable[[Tensor], Tensor], x: Tensor, calls: int = 20) -> int:
-    """On average over some calls."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(calls):
-        run(x)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // calls
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc not to give memory back, which would be mapped and zeroed again at the next call;
-    M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
-    library = ctypes.CDLL(None)
-    for parameter in (-1, -3):
-        library.mallopt(parameter, 1 << 30)
 
 
 def copy_seconds(shape: Sequence[int], args) -> float:
@@ -134,19 +112,11 @@ def copy_seconds(shape: Sequence[int], args) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = measure.begin(measure.arguments(__doc__), argv)
-    title, targets = "ActNorm and 1x1 convolution, float32, batch 16", []
+    title, targets = "ActNorm and linear map, float32, batch 16", []
     found = {shape: compare(shape, args) for shape in (QUICK if args.quick else SHAPES)}
     tables = {title: [row for rows, *_ in found.values() for row in rows]}
     if args.device == "cpu":
-        kept = {}
-        if sys.platform == "linux" and not args.quick:
-            keep_freed_memory()
-            kept = {shape: compare(shape, args) for shape in found}
-            rows = [row for rows, *_ in kept.values() for row in rows]
-            tables[f"{title}, freed memory kept"] = rows
-        for shape, (_, faster, _) in found.items():
-            remark = f"{kept[shape][1]:.2f}× without page faults" if kept else ""
-            targets.append(TARGETS[shape[1]].judged(faster, remark))
+        targets += [TARGETS[shape[1]].judged(faster) for shape, (_, faster, _) in found.items()]
         targets += [target.judged(None, "needs a GPU") for target in GPU_TARGETS.values()]
     else:
         big = []
@@ -158,16 +128,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             big += rows
             share = of_library if shape[1] == 192 else rows[0]["of copy bandwidth, %"]
             targets.append(GPU_TARGETS[shape[1]].judged(share))
-        tables["ActNorm and 1x1 convolution, 4K"] = big
+        tables["ActNorm and linear map, 4K"] = big
     probes = {c: torch.randn(1, c, 4, 4, device=args.device) for c in TARGETS}
     measure.record(
-        "conv1x1",
+        "linear",
         args,
         doc=__doc__,
         tables=tables,
         targets=targets,
         implementation={
-            f"conv1x1, C = {c}": conv1x1_choice(probe, torch.eye(c, device=args.device))
+            f"linear_map, C = {c}": linear_map_choice(probe, torch.eye(c, device=args.device))
             for c, probe in probes.items()
         },
     )

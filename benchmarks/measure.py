@@ -7,6 +7,7 @@ the machine down slows all of them, and ratios are taken within a round.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -256,7 +257,17 @@ def begin(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
         args.seconds = 0.0
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    keep_freed_memory()
     return args
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc not to give freed memory back: it would be mapped and zeroed again at the next
+    call, or not, as the allocator's state has it, and page faults would be most of what is timed.
+    M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
+    if platform.libc_ver()[0] == "glibc":
+        for parameter in (-1, -3):
+            ctypes.CDLL(None).mallopt(parameter, 1 << 30)
 
 
 def record(

@@ -16,23 +16,29 @@ import measure
 import torch
 from measure import Target
 from torch import Tensor
+from whole_step import CONFIGS
 
 from flowkit import (
     ActNorm,
-    AffineCoupling,
     Bijection,
     Chain,
     ConvNet,
-    InvConv1x1,
+    Coupling,
+    Inverse,
+    InvertibleLinear,
     Reversible,
+    Squeeze,
     initialize,
+    split,
 )
 from flowkit.ops import affine_coupling_choice
 from llflow import LLFlow
-from llflow.network.model import KEEP, SIZES
+from llflow.network.model import KEEP
 
 STEPS = 16
+NUMBERS = (2, 4, 8, 16)
 FEWER = Target("saved by 16 coupling steps, of them reversible", 100, "× fewer bytes", True)
+CONSTANT = Target("saved by 16 steps a level, reversible, of 2 steps a level's", 1, "×")
 SLOWER = Target("training time of 16 coupling steps, reversible", 1.35, "×")
 LARGE = Target("saved by a training step of large, keeping nothing", 6, "× fewer bytes", True)
 
@@ -67,7 +73,7 @@ def steps(args) -> tuple[str, list[dict], list[dict]]:
         *(
             layer
             for _ in range(STEPS)
-            for layer in (ActNorm(12), InvConv1x1(12), AffineCoupling(12, net, cond_channels=32))
+            for layer in (ActNorm(12), InvertibleLinear(12), Coupling(12, net, cond_channels=32))
         )
     )
     x, cond = torch.randn(4, 12, side, side), torch.randn(4, 32, side, side)
@@ -102,12 +108,52 @@ def steps(args) -> tuple[str, list[dict], list[dict]]:
     return f"{STEPS} coupling steps, 12×{side}×{side}, batch 4", rows, judged
 
 
+def multiscale(steps: int) -> Chain:
+    """Three levels, each with `steps` steps and a split after the first two."""
+
+    def level(channels: int, *rest: Bijection) -> Chain:
+        net = partial(ConvNet, hidden=16)
+        layers = [
+            layer
+            for _ in range(steps)
+            for layer in (ActNorm(channels), InvertibleLinear(channels), Coupling(channels, net))
+        ]
+        after = [
+            split(channels // 2, inner, Coupling(channels, net, kept=channels // 2))
+            for inner in rest
+        ]
+        return Chain(Squeeze(), *layers, *after, Inverse(Squeeze()))
+
+    return level(12, level(24, level(48)))
+
+
+def by_steps() -> list[dict]:
+    """What a multi-scale flow saves, by its number of steps; batch 4 of 32×32."""
+    x = torch.randn(4, 3, 32, 32)
+    rows = []
+    for steps in NUMBERS:
+        flow = multiscale(steps)
+        known = [x, *flow.parameters()]
+        counted = {
+            way: saved_bytes(partial(bijection, x), known)
+            for way, bijection in {"all": flow, "nothing": Reversible(flow)}.items()
+        }
+        rows.append(
+            {
+                "steps a level": steps,
+                "saved, MB": counted["all"] / 1e6,
+                "saved by Reversible, MB": counted["nothing"] / 1e6,
+            }
+        )
+    return rows
+
+
 def networks(sizes: Iterable[str]) -> list[dict]:
     """A whole training step, batch 16 of 160×160."""
     rows = []
     for name in sizes:
         with torch.device("meta"):
-            model = LLFlow(SIZES[name])
+            model = LLFlow(CONFIGS[name]())
             pair = torch.zeros(16, 3, 160, 160), torch.zeros(16, 6, 160, 160)
             known = [*pair, *model.parameters()]
             counted = {}
@@ -126,7 +172,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.set_defaults(seconds=30.0)
     args = measure.begin(parser, argv)
     title, chain, targets = steps(args)
-    whole = networks(["tiny"] if args.quick else SIZES)
+    levels = by_steps()
+    first, last = (row["saved by Reversible, MB"] for row in (levels[0], levels[-1]))
+    targets.append(CONSTANT.judged(last / first))
+    whole = networks(["tiny"] if args.quick else CONFIGS)
     if not args.quick:
         targets.append(LARGE.judged(whole[-1]["times fewer bytes"]))
     probe = torch.randn(4, 12, 8, 8)
@@ -134,7 +183,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "memory",
         args,
         doc=__doc__,
-        tables={title: chain, "LLFlow, one training step, batch 16, 160×160": whole},
+        tables={
+            title: chain,
+            "Three levels with splits, batch 4 of 32×32": levels,
+            "LLFlow, one training step, batch 16, 160×160": whole,
+        },
         targets=targets,
         implementation={"affine_coupling": affine_coupling_choice(probe, probe)},
     )

@@ -1,4 +1,4 @@
-"""LLFlow as one would first write it: eager, NCHW, nothing fused, folded or prepared.
+"""LLFlow as one would first write it: NCHW, nothing fused, folded or shared.
 
 What `benchmarks/enhance.py` and `benchmarks/training_step.py` compare against. It loads the state
 of `llflow.LLFlow` and gives the same pictures and likelihoods: dense blocks concatenate, every
@@ -202,6 +202,9 @@ class PlainLLFlow(nn.Module):
         """The same network, with a copy of the weights."""
         plain = cls(model.config)
         state = {_own_name(name): tensor for name, tensor in model.state_dict().items()}
+        for name in [name for name in state if "first_cond" in name]:
+            joined = name.replace("first_cond", "first")
+            state[joined] = torch.cat([state[joined], state.pop(name)], dim=1)
         plain.load_state_dict(state)
         return plain.to(next(model.parameters()).device)
 
@@ -230,6 +233,7 @@ def _own_name(name: str) -> str:
         ("flow.bijection.layers.", "levels."),
         (".layers.1.layers.", ".mixing."),
         (".layers.2.bijection.layers.", ".steps."),
+        (".weight.entries", ".weight"),
     ):
         name = name.replace(theirs, own)
     return name

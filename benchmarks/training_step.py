@@ -20,7 +20,7 @@ from measure import Target
 from plain_llflow import PlainLLFlow
 from torch import Tensor, nn
 
-from flowkit.ops import affine_coupling_choice, conv1x1_choice
+from flowkit.ops import affine_coupling_choice, linear_map_choice
 from llflow import LLFlow
 from llflow.network.model import KEEP
 
@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         targets=targets,
         implementation={
             "affine_coupling": affine_coupling_choice(probe, probe),
-            "conv1x1, C = 12": conv1x1_choice(probe, torch.eye(12, device=args.device)),
+            "linear_map, C = 12": linear_map_choice(probe, torch.eye(12, device=args.device)),
         },
     )
 

@@ -1,8 +1,8 @@
 """Whole steps of the llflow that Python finds: what `against.py` runs in two checkouts in turn.
 
 Reads lines SIZE, tab, WHAT and answers each with the seconds that one such step took; WHAT is one
-of STEPS or "parameters", which asks how many the network has. The networks are spelled out here,
-since what a commit calls tiny may be another one.
+of STEPS or "parameters", which asks how many the network has. The networks are the released one's
+kind in three sizes, spelled out here, since what a commit calls tiny may be another one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ CONFIGS = {
         scale_floor=0.1,
     ),
     "small": partial(Config, features=32, blocks=4, taps=(1,), steps=4),
+    "large": partial(Config, features=64, blocks=24, taps=(1, 3, 5, 7), steps=12),
 }
 STEPS = ("train", "train, keep nothing", "enhance", "draw 4")
-CROPS, PICTURE = (4, 3, 64, 64), (3, 120, 160)
+CROPS, PICTURE = (2, 3, 160, 160), (3, 400, 600)
 
 
 def network(size: str) -> LLFlow:
