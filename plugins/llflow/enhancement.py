@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from llflow.errors import LLFlowError
 from llflow.network.model import LLFlow
+from llflow.network.precision import networks_in
 from llflow.network.prior import squeeze_map
+from llflow.picture import light as linear
 from llflow.picture import preprocess, retinex
 from llflow.picture.tiles import tiles
 
 TILE = 2048  # side in pixels: what tiny computes at once then takes some 2 GB
 LONGEST_MARGIN = 320  # beyond the reach of tiny and small
+AUTO = "auto"
 
 
 class NotFinite(LLFlowError, ArithmeticError):
@@ -31,7 +34,11 @@ def enhance(
     temperature: float = 0.0,
     samples: int = 1,
     seed: int = 0,
+    brightness: float = 0.0,
+    exposure: float | str = AUTO,
+    strength: float = 1.0,
     tile: int = TILE,
+    precision: str = "float32",
 ) -> Tensor:
     """The mean of `samples` bright pictures x = flow⁻¹(z | image), z = color map + τ·ε.
 
@@ -39,12 +46,19 @@ def enhance(
         model: on the device to compute on; `model.fold()` is faster.
         image: (3, H, W) RGB in [0, 1], any size.
         temperature: τ. 0 decodes the prior's mean, which the paper uses throughout; 1 draws from
-            the model.
+            the model. A model with an illumination branch draws the exposure as well:
+            exp(mean + τ·std·ε').
         samples: how many pictures to average.
         seed: together with the picture it decides ε, whatever else is computed beside it.
+        brightness: stops by which the result is brighter, in linear light: 1 is twice the light.
+        exposure: mean of the result before `brightness`, in (0, 1); "auto" leaves it to the model.
+        strength: share of the result in a blend with `image` in linear light, 0 to 1; 0 gives
+            `image` itself.
         tile: pictures with longer sides are computed in tiles of at most this side, to bound
             memory. They overlap by as much as the network sees, so the result is the same; only
             `large` sees further than the longest overlap, 320 pixels.
+        precision: of the networks: "float32", "bf16", or "auto" for bf16 where the device computes
+            in it. The latent stays float32.
 
     Returns:
         (3, H, W) in [0, 1], float32, on the CPU.
@@ -55,11 +69,50 @@ def enhance(
 
     Wang et al., AAAI 2022, "Invertible Network", the sampling strategy of z.
     """
+    (result,) = bracket(
+        model,
+        image,
+        [brightness],
+        temperature=temperature,
+        samples=samples,
+        seed=seed,
+        exposure=exposure,
+        strength=strength,
+        tile=tile,
+        precision=precision,
+    )
+    return result
+
+
+@torch.no_grad()
+def bracket(
+    model: LLFlow,
+    image: Tensor,
+    brightnesses: Sequence[float],
+    *,
+    temperature: float = 0.0,
+    samples: int = 1,
+    seed: int = 0,
+    exposure: float | str = AUTO,
+    strength: float = 1.0,
+    tile: int = TILE,
+    precision: str = "float32",
+) -> list[Tensor]:
+    """`enhance` at several brightnesses, for the price of one: the network runs once.
+
+    Arguments and errors are those of `enhance`.
+    """
     _check(image, temperature, samples, tile)
+    _check_light(brightnesses, exposure, strength)
+    original = image.detach().float().cpu()
     total = torch.zeros(3, *_padded_size(image))
-    for _, place, part in _decoded_parts(model, image, temperature, samples, seed, tile):
+    for _, place, part in _decoded_parts(model, image, temperature, samples, seed, tile, precision):
         total[place] += part
-    return preprocess.crop(total / samples, *image.shape[1:]).clamp(0, 1)
+    bright = preprocess.crop(total / samples, *image.shape[1:])
+    if not isinstance(exposure, str):
+        bright = bright * linear.factor_for_mean(bright, exposure)
+    results = [(linear.factor_of_stops(stops) * bright).clamp(0, 1) for stops in brightnesses]
+    return [linear.blend(original, result, strength) for result in results]
 
 
 @torch.no_grad()
@@ -71,6 +124,7 @@ def draw(
     samples: int = 1,
     seed: int = 0,
     tile: int = TILE,
+    precision: str = "float32",
 ) -> list[Tensor]:
     """The single pictures whose mean `enhance` returns, unclipped.
 
@@ -79,7 +133,9 @@ def draw(
     """
     _check(image, temperature, samples, tile)
     drawn = [torch.empty(3, *_padded_size(image)) for _ in range(samples)]
-    for index, place, part in _decoded_parts(model, image, temperature, samples, seed, tile):
+    for index, place, part in _decoded_parts(
+        model, image, temperature, samples, seed, tile, precision
+    ):
         drawn[index][place] = part
     return [preprocess.crop(picture, *image.shape[1:]) for picture in drawn]
 
@@ -89,33 +145,72 @@ def _padded_size(image: Tensor) -> torch.Size:
 
 
 def _decoded_parts(
-    model: LLFlow, image: Tensor, temperature: float, samples: int, seed: int, tile: int
+    model: LLFlow,
+    image: Tensor,
+    temperature: float,
+    samples: int,
+    seed: int,
+    tile: int,
+    precision: str,
 ) -> Iterator[tuple[int, tuple, Tensor]]:
     """(sample, place, part of the bright picture that belongs there), for all of them."""
     image = image.detach().float().cpu()
-    low = preprocess.pad(preprocess.network_input(image, retinex.equalize(image)))[None]
+    equalized = retinex.equalize(image)
+    low = preprocess.pad(preprocess.network_input(image, equalized))[None]
     digest = hashlib.sha256(image.contiguous().numpy().tobytes()).digest()
     height, width = low.shape[2:]
     like = next(model.parameters())
+    # Of the whole picture, before it is padded or cut.
+    light = model.light(image[None].to(like), equalized[None].to(like))
+    over = None if light is None else preprocess.pad(light.over(*image.shape[1:]))
     for part in tiles(height, width, tile, min(model.config.reach, LONGEST_MARGIN)):
-        cond = model.condition(low[(..., *part.outer)].to(like))
-        given = model.flow.given(cond)
+        here = (..., *part.outer)
+        with networks_in(precision, like.device):
+            cond = model.condition(low[here].to(like), light, None if over is None else over[here])
+            given = model.flow.given(cond)
         for index in range(samples):
-            noise = None
+            noise, factor = None, 1.0
             if temperature:
-                noise = squeeze_map(_noise(digest, seed, index, height, width)[(..., *part.outer)])
-            bright = given.sample_with(temperature=temperature, noise=noise)[0]
+                noise = squeeze_map(_noise(digest, seed, index, height, width)[here])
+            if temperature and light is not None:
+                factor = math.exp(temperature * light.std.item() * _normal(digest, seed, index))
+            with networks_in(precision, like.device):
+                bright = given.sample_with(temperature=temperature, noise=noise)[0]
             if not bright.isfinite().all():
                 raise NotFinite("the network's result isn't finite; other weights may do better")
-            yield index, (..., *part.place), bright[(..., *part.inner)].float().cpu()
+            yield index, (..., *part.place), factor * bright[(..., *part.inner)].float().cpu()
 
 
 def _noise(digest: bytes, seed: int, index: int, height: int, width: int) -> Tensor:
     """Standard normal noise (1, 3, height, width) in the picture's layout, which the picture (its
     digest), seed and index decide alone, on every device."""
-    seeded = hashlib.sha256(digest + f"{seed} {index}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(seeded[:8], "big") >> 1)
+    generator = _generator(digest, f"{seed} {index}")
     return torch.randn(1, 3, height, width, generator=generator)
+
+
+def _normal(digest: bytes, seed: int, index: int) -> float:
+    """One standard normal number, of the sample's exposure, likewise."""
+    return torch.randn((), generator=_generator(digest, f"{seed} {index} exposure")).item()
+
+
+def _generator(digest: bytes, what: str) -> torch.Generator:
+    seeded = hashlib.sha256(digest + what.encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(seeded[:8], "big") >> 1)
+
+
+def _check_light(brightnesses: Sequence[float], exposure: float | str, strength: float) -> None:
+    for stops in brightnesses:
+        if not math.isfinite(stops):
+            raise ValueError(f"enhance: expected brightness as a number of stops, got {stops}")
+    if isinstance(exposure, str):
+        if exposure != AUTO:
+            raise ValueError(
+                f"enhance: expected exposure as 'auto' or a mean in (0, 1), got {exposure!r}"
+            )
+    elif not 0 < exposure < 1:
+        raise ValueError(f"enhance: expected exposure 'auto' or in (0, 1), got {exposure}")
+    if not 0 <= strength <= 1:
+        raise ValueError(f"enhance: expected strength in [0, 1], got {strength}")
 
 
 def _check(image: Tensor, temperature: float, samples: int, tile: int) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from llflow import LARGE, SMALL, TINY, Config, LLFlow, enhance
 from llflow.enhancement import LONGEST_MARGIN
+from llflow.network.model import LeanConfig
 from llflow.picture.tiles import tiles
 
 
@@ -38,14 +39,27 @@ def test_small_pictures_are_one_tile():
     assert tile.outer == tile.inner == tile.place == (slice(0, 400), slice(0, 600))
 
 
-@pytest.fixture(scope="module")
-def model():
+AUTHORS = Config(features=4, growth=4, blocks=1, taps=(0,), steps=1, hidden=4, scale_floor=0.3)
+LEAN = LeanConfig(
+    half=4,
+    quarter=4,
+    eighth=4,
+    blocks=(1, 1, 1),
+    thumbnail=4,
+    steps=(1, 1, 1),
+    hidden=(4, 4, 4),
+    scale_floor=0.5,
+)
+
+
+@pytest.fixture(scope="module", params=[AUTHORS, LEAN], ids=["authors", "lean"])
+def model(request):
     torch.manual_seed(0)
-    config = Config(features=4, growth=4, blocks=1, taps=(0,), steps=1, hidden=4, scale_floor=0.3)
+    config = request.param
     model = LLFlow(config).double()
     model.initialize(torch.rand(2, 3, 32, 32).double(), torch.rand(2, 6, 32, 32).double())
     for name, parameter in model.named_parameters():
-        if parameter.dim() == 4:  # wide enough for the edge of the field to be seen
+        if parameter.dim() == 4 and "illumination" not in name:  # wide enough for the edge of the field to be seen
             torch.nn.init.normal_(parameter, std=0.1 if "last" in name else 0.3)
     return model.eval()
 
@@ -60,7 +74,7 @@ def test_no_seams(model, temperature):
 
 
 def test_the_margin_is_needed(model, monkeypatch):
-    monkeypatch.setattr(sys.modules["llflow.enhance"], "LONGEST_MARGIN", 8)
+    monkeypatch.setattr(sys.modules["llflow.enhancement"], "LONGEST_MARGIN", 8)
     picture = torch.rand(3, 300, 210, dtype=torch.float64)
     difference = enhance(model, picture) - enhance(model, picture, tile=96)
     assert difference.abs().max() > 1e-4
@@ -72,8 +86,13 @@ def test_a_pixel_out_of_reach_changes_nothing(model):
     size = -(-(reach + 24) // 8) * 8
     low = torch.rand(1, 6, 8, size, dtype=torch.float64)
 
+    light, illumination = None, None
+    if model.illumination is not None:  # which is of the whole picture, and told beside it
+        light = model.illumination(torch.rand(1, 6, 64, 96, dtype=torch.float64))
+        illumination = light.over(8, size)
+
     def decode(low):
-        cond = model.condition(low)
+        cond = model.condition(low, light, illumination)
         return model.flow.bijection.inverse(model.flow.base(cond).mean, cond)[0]
 
     moved = low.clone()

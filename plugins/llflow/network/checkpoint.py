@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,10 +17,12 @@ from torch import Tensor
 
 from llflow.atomic import write_atomically
 from llflow.errors import LLFlowError
-from llflow.network.model import Config, LLFlow
+from llflow.network.config import Config, LeanConfig
+from llflow.network.model import LLFlow
 
 DEFAULTS = Path(__file__).parents[1] / "weights"
 DEFAULT = "tiny"
+KINDS = {"authors": Config, "lean": LeanConfig}
 _HINT = "; `llflow convert` turns the authors' checkpoints into files for llflow"
 
 
@@ -29,8 +33,31 @@ class CheckpointError(LLFlowError, ValueError):
 def save(model: LLFlow, path: Path) -> None:
     """Write weights and configuration; the file appears whole or not at all."""
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    content = save_tensors(tensors, {"llflow": json.dumps(asdict(model.config))})
+    content = save_tensors(tensors, {"llflow": json.dumps(described(model.config))})
     write_atomically(path, lambda file: file.write(content))
+
+
+def described(config: Config | LeanConfig) -> dict[str, Any]:
+    """A configuration as JSON can hold it; `configuration` reads it."""
+    kind = {} if isinstance(config, Config) else {"kind": "lean"}
+    return kind | asdict(config)
+
+
+def configuration(values: Mapping[str, Any]) -> Config | LeanConfig:
+    """The configuration that `described` wrote.
+
+    Raises:
+        TypeError, ValueError: it isn't one.
+    """
+    settings = dict(values)
+    name = settings.pop("kind", "authors")
+    if name not in KINDS:
+        raise ValueError(f"expected kind among {', '.join(KINDS)}, got {name!r}")
+    kind = KINDS[name]
+    unknown = set(settings) - {field.name for field in fields(kind)}
+    if unknown:
+        raise ValueError(f"unknown setting {sorted(unknown)[0]}")
+    return kind(**settings)
 
 
 def shipped() -> list[str]:
@@ -67,7 +94,7 @@ def load(weights: str | Path = DEFAULT) -> LLFlow:
     return model.eval()
 
 
-def _read(path: Path) -> tuple[Config, dict[str, Tensor]]:
+def _read(path: Path) -> tuple[Config | LeanConfig, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -79,21 +106,17 @@ def _read(path: Path) -> tuple[Config, dict[str, Tensor]]:
     if "llflow" not in metadata:
         raise CheckpointError(f"{path}: holds no LLFlow configuration{_HINT}")
     try:
-        values = json.loads(metadata["llflow"])
-        unknown = set(values) - {field.name for field in fields(Config)}
-        if unknown:
-            raise ValueError(f"unknown setting {sorted(unknown)[0]}")
-        return Config(**values), tensors
+        return configuration(json.loads(metadata["llflow"])), tensors
     except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged LLFlow configuration ({error})") from error
 
 
-def _check(path: Path, config: Config, tensors: dict[str, Tensor]) -> None:
+def _check(path: Path, config: Config | LeanConfig, tensors: dict[str, Tensor]) -> None:
     """Refuse tensors that aren't those of a model of this configuration, or aren't finite.
 
     Only then is memory taken for the model, since a file may claim any size.
     """
-    if max(config.blocks, config.steps) > len(tensors):  # each of them has tensors of its own
+    if config.depth > len(tensors):  # each of them has tensors of its own
         raise CheckpointError(f"{path}: the LLFlow configuration asks for more tensors than it has")
     try:
         with torch.device("meta"):

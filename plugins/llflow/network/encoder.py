@@ -1,4 +1,4 @@
-"""The conditional encoder: what the dark picture says, at three resolutions."""
+"""The authors' conditional encoder: what the dark picture says, at three resolutions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-
-COLOR_HEADS = ("half", "full")
 
 
 def _activated(x: Tensor) -> Tensor:

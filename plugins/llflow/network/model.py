@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -27,97 +27,33 @@ from flowkit import (
     broadcast,
     initialize,
 )
-from llflow.network.encoder import COLOR_HEADS, ConditionEncoder, ResidualDenseBlocks
+from llflow.network.config import LARGE, LEVELS, PRIORS, SIZES, SMALL, TINY, Config, LeanConfig
+from llflow.network.encoder import ConditionEncoder, ResidualDenseBlocks
+from llflow.network.exposed import Exposed
+from llflow.network.illumination import Illumination, Light, thumbnail
+from llflow.network.lean import LeanEncoder, lean_features
 from llflow.network.prior import ColorMapPrior, StandardPrior
+from llflow.network.residual import Residual
 from llflow.picture import retinex
 from llflow.picture.preprocess import encoder_features
 
+__all__ = [
+    "KEEP",
+    "LARGE",
+    "LEVELS",
+    "PRIORS",
+    "SIZES",
+    "SMALL",
+    "TINY",
+    "Config",
+    "LLFlow",
+    "LeanConfig",
+    "Light",
+]
+
+Net = Callable[..., nn.Module]
 KEEP = ("all", "inputs", "nothing")
-PRIORS = ("color_map", "standard")
-LEVELS = {"half": 12, "quarter": 48, "eighth": 192}  # condition and channels of each level
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Everything that the network's shape depends on; travels with its weights.
-
-    Attributes:
-        features: channels of the encoder's trunk.
-        blocks: its length in residual-in-residual dense blocks.
-        taps: the blocks whose outputs join the conditions.
-        growth: channels that each dense convolution adds.
-        steps: coupled flow steps per level.
-        hidden: channels inside the conditioner nets.
-        scale_floor: smallest factor of an affine layer; an inverse divides by it.
-        color_map: "sum" (released network) or "mean" (paper), see `llflow.picture.retinex`.
-        prior: "color_map" centres the latent on it; "standard" is N(0, 1), the paper's "w/o color
-            map".
-        color_head: resolution at which the encoder's color map is made, "half" (released network)
-            or "full".
-
-    With steps = 0 there is no flow, and the color map is the picture: the paper's "only encoder",
-    which l1 can train; its color_head should be "full".
-    """
-
-    features: int
-    blocks: int
-    taps: tuple[int, ...]
-    growth: int = 32
-    steps: int
-    hidden: int = 64
-    scale_floor: float = 1e-4
-    color_map: str = "sum"
-    prior: str = "color_map"
-    color_head: str = "half"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "taps", tuple(self.taps))
-        for name in ("features", "blocks", "growth", "hidden", "steps"):
-            value, least = getattr(self, name), int(name != "steps")
-            if not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"Config: expected {name} to be an integer >= {least}, got {value!r}"
-                )
-        if not self.taps or any(tap not in range(self.blocks) for tap in self.taps):
-            raise ValueError(
-                f"Config: expected taps among blocks 0 … {self.blocks - 1}, got {self.taps}"
-            )
-        if len(set(self.taps)) < len(self.taps):
-            raise ValueError(f"Config: expected each tap once, got {self.taps}")
-        if not 0 < self.scale_floor < 1:
-            raise ValueError(f"Config: expected 0 < scale_floor < 1, got {self.scale_floor}")
-        if self.color_map not in retinex.COLOR_MAPS:
-            raise ValueError(
-                f"Config: expected color_map to be one of {sorted(retinex.COLOR_MAPS)}, "
-                f"got {self.color_map!r}"
-            )
-        for name, choices in (("prior", PRIORS), ("color_head", COLOR_HEADS)):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"Config: expected {name} among {choices}, got {getattr(self, name)!r}"
-                )
-
-    @property
-    def cond_channels(self) -> int:
-        return self.features * (1 + len(self.taps))
-
-    @property
-    def reach(self) -> int:
-        """How many pixels away the dark picture can still change a pixel of the result.
-
-        Every 3x3 convolution adds one pixel of its resolution: the noise map and two at full, the
-        trunk's at half, one each at a quarter and an eighth, then an injector's two and each
-        coupling's two per level. Two more for the alignment of the 2x2 pooling.
-        """
-        trunk = 2 * (15 * self.blocks + 1)
-        flow = 2 * 8 + self.steps * 2 * (8 + 4 + 2)
-        return 3 + trunk + 4 + 8 + flow + 2
-
-
-LARGE = Config(features=64, blocks=24, taps=(1, 3, 5, 7), steps=12)
-SMALL = Config(features=32, blocks=4, taps=(1,), steps=4)
-TINY = Config(features=16, growth=8, blocks=2, taps=(1,), steps=3, hidden=24, scale_floor=0.1)
-SIZES = {"tiny": TINY, "small": SMALL, "large": LARGE}
+EXPOSURE = "exposure"  # the log exposure among the conditions, where the network has one
 
 
 class LLFlow(nn.Module):
@@ -129,25 +65,37 @@ class LLFlow(nn.Module):
 
     `encoder` turns the dark picture into conditions and a color map; `flow` maps bright pictures
     (B, 3, H, W) to latents (B, 192, H/8, W/8) under them, with N(color map, 1) for the latents.
+    Of a `LeanConfig`, `illumination` tells from the whole dark picture how bright the bright one
+    is; the encoder sees that, and the flow maps pictures divided by their exposure. A `Config` has
+    no such branch, and `illumination` is None.
 
     Wang et al., Low-Light Image Enhancement with Normalizing Flow, AAAI 2022.
     """
 
-    def __init__(self, config: Config = TINY) -> None:
+    def __init__(self, config: Config | LeanConfig = TINY) -> None:
         super().__init__()
         self.config = config
         self.keep = "all"
-        self.encoder = ConditionEncoder(
-            config.features,
-            config.growth,
-            config.blocks,
-            config.taps,
-            color_scale=3.0 if config.color_map == "mean" else 1.0,
-            color_head=config.color_head,
-        )
-        levels = [_level(key, channels, config) for key, channels in LEVELS.items()]
+        color_scale = 3.0 if config.color_map == "mean" else 1.0
+        if isinstance(config, LeanConfig):
+            self.illumination = Illumination(config.thumbnail)
+            self.encoder = LeanEncoder(
+                config.half, config.quarter, config.eighth, config.blocks, color_scale
+            )
+            bijection = _lean(config)
+        else:
+            self.illumination = None
+            self.encoder = ConditionEncoder(
+                config.features,
+                config.growth,
+                config.blocks,
+                config.taps,
+                color_scale=color_scale,
+                color_head=config.color_head,
+            )
+            bijection = _authors(config)
         prior = ColorMapPrior() if config.prior == "color_map" else StandardPrior()
-        self.flow = Flow(Chain(*levels) if config.steps else Squeeze(8), prior)
+        self.flow = Flow(bijection, prior)
 
     @property
     def keep(self) -> str:
@@ -169,22 +117,64 @@ class LLFlow(nn.Module):
         """Let `torch.compile` make the encoder's blocks and the conditioner nets faster; the first
         call is slow. The bijections around them stay as they are, so `keep` applies."""
         for module in self.modules():
-            if isinstance(module, ResidualDenseBlocks | ConvNet):
+            if isinstance(module, ResidualDenseBlocks | Residual | ConvNet):
                 module.compile()
 
-    def condition(self, low: Tensor) -> dict[str, Tensor]:
+    def light(self, image: Tensor, equalized: Tensor) -> Light | None:
+        """The illumination of whole dark pictures (B, 3, H, W), of any size; None for a network
+        without that branch.
+
+        Args:
+            image: in [0, 1].
+            equalized: their `retinex.equalize`.
+        """
+        if self.illumination is None:
+            return None
+        return self.illumination(thumbnail(image, equalized))
+
+    def condition(
+        self, low: Tensor, light: Light | None = None, illumination: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Conditions and color map of dark pictures.
 
         Args:
             low: (B, 6, H, W) from `preprocess.network_input`, H and W multiples of 8.
+            light: of the whole pictures that `low` is part of. None: `low` is whole pictures, of
+                which the network tells it. A network without that branch takes none.
+            illumination: (B, 1, H, W), the part of `light.over(...)` that belongs to `low`. None:
+                `low` is whole pictures.
+
+        Raises:
+            ValueError: the shapes don't belong together, or a network without an illumination
+                branch gets a light.
         """
         if low.dim() != 4 or low.shape[1] != 6 or low.shape[2] % 8 or low.shape[3] % 8:
             raise ValueError(
                 "LLFlow: expected the network's input as (B, 6, H, W) with H and W multiples of 8, "
                 f"got {tuple(low.shape)}"
             )
-        features = encoder_features(low, self.config.color_map)
-        return self.encoder(features, recompute=self.keep != "all")
+        recompute = self.keep != "all"
+        if self.illumination is None:
+            if light is not None or illumination is not None:
+                raise ValueError(
+                    "LLFlow: expected no light for a network without an illumination branch; "
+                    "condition(low) is all it takes"
+                )
+            features = encoder_features(low, self.config.color_map)
+            return self.encoder(features, recompute=recompute)
+        if light is None:
+            light = self.illumination(thumbnail(retinex.from_log_low(low[:, :3]), low[:, 3:]))
+        if illumination is None:
+            illumination = light.over(*low.shape[2:])
+        expected = (len(low), 1, *low.shape[2:])
+        if illumination.shape != expected or light.mean.shape != expected[:1]:
+            raise ValueError(
+                f"LLFlow: expected the illumination as {expected}, got "
+                f"{tuple(illumination.shape)} and the light of {len(light.mean)} pictures"
+            )
+        features = lean_features(low, illumination, self.config.color_map)
+        cond = self.encoder(features, recompute=recompute)
+        return cond | {EXPOSURE: light.mean[:, None]}
 
     def reference_color_map(self, bright: Tensor) -> Tensor:
         """C(x_ref) (B, 3, H, W) in the formula that this model was built for."""
@@ -265,23 +255,53 @@ class LLFlow(nn.Module):
         return folded
 
 
-def _level(key: str, channels: int, config: Config) -> Bijection:
-    """Halve the resolution, mix the channels twice, then `steps` steps that see cond[key]."""
-    steps = [layer for _ in range(config.steps) for layer in _step(channels, config)]
-    mixing = [layer for _ in range(2) for layer in _mixing(channels)]
-    return Chain(Squeeze(), Chain(*mixing), At(key, Chain(*steps)))
+def _authors(config: Config) -> Bijection:
+    """Three levels of equal steps, each after two mixings."""
+    if not config.steps:
+        return Squeeze(8)
+    how = Affine(SigmoidScale(floor=config.scale_floor))
+    net, cond = partial(ConvNet, hidden=config.hidden), config.cond_channels
+    return Chain(
+        *(
+            _level(key, channels, 2, config.steps, net, how, cond)
+            for key, channels in LEVELS.items()
+        )
+    )
+
+
+def _lean(config: LeanConfig) -> Bijection:
+    """The picture at exposure 1, then three levels, each after one mixing."""
+    exposed = At(EXPOSURE, Exposed())
+    if not any(config.steps):
+        return Chain(exposed, Squeeze(8))
+    how = Affine(SigmoidScale(floor=config.scale_floor))
+    conds = (2 * config.half, config.quarter, config.eighth)
+    levels = zip(LEVELS.items(), config.steps, config.hidden, conds, strict=True)
+    return Chain(
+        exposed,
+        *(
+            _level(key, channels, 1, steps, partial(ConvNet, hidden=hidden), how, cond)
+            for (key, channels), steps, hidden, cond in levels
+        ),
+    )
+
+
+def _level(
+    key: str, channels: int, mixings: int, steps: int, net: Net, how: Affine, cond: int
+) -> Bijection:
+    """Halve the resolution, mix the channels, then `steps` steps that see cond[key]."""
+    mixing = [layer for _ in range(mixings) for layer in _mixing(channels)]
+    coupled = [
+        layer
+        for _ in range(steps)
+        for layer in (
+            *_mixing(channels),
+            Injector(channels, net, how, cond_channels=cond),
+            Coupling(channels, net, how, cond_channels=cond),
+        )
+    ]
+    return Chain(Squeeze(), Chain(*mixing), At(key, Chain(*coupled)))
 
 
 def _mixing(channels: int) -> tuple[Bijection, Bijection]:
     return ActNorm(channels), InvertibleLinear(channels)
-
-
-def _step(channels: int, config: Config) -> tuple[Bijection, ...]:
-    net = partial(ConvNet, hidden=config.hidden)
-    how = Affine(SigmoidScale(floor=config.scale_floor))
-    cond = config.cond_channels
-    return (
-        *_mixing(channels),
-        Injector(channels, net, how, cond_channels=cond),
-        Coupling(channels, net, how, cond_channels=cond),
-    )

@@ -38,6 +38,24 @@ def encoder_features(network_input: Tensor, color_map: str = "sum") -> Tensor:
     return torch.cat([network_input, colors, retinex.noise_map(colors)], dim=1)
 
 
+def averaged(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """(..., H, W) -> (..., *size), the mean over areas of H/size[0] x W/size[1] pixels, parts of
+    pixels counting as parts. Works both ways: an area may be smaller than a pixel."""
+    rows, columns = (
+        _shares(count, length).to(image)
+        for count, length in zip(size, image.shape[-2:], strict=True)
+    )
+    return rows @ image @ columns.mT
+
+
+def _shares(count: int, length: int) -> Tensor:
+    """(count, length): which share of each of `count` equal areas each of `length` pixels has."""
+    area = torch.arange(count, dtype=torch.float64)[:, None] / count
+    pixel = torch.arange(length, dtype=torch.float64) / length
+    end = torch.minimum(area + 1 / count, pixel + 1 / length)
+    return (end - torch.maximum(area, pixel)).clamp(min=0) * count
+
+
 def pad(image: Tensor) -> Tensor:
     """Mirror the right and bottom edge of (..., H, W) until H and W are multiples of 8.
 

@@ -17,6 +17,11 @@ def log_low(image: Tensor) -> Tensor:
     return (image + DARKEST).clamp(min=DARKEST).log()
 
 
+def from_log_low(image: Tensor) -> Tensor:
+    """x >= 0 of `log_low(x)`."""
+    return (image.exp() - DARKEST).clamp(min=0)
+
+
 def color_map_by_mean(image: Tensor, eps: float = 1e-4) -> Tensor:
     """C(x) = x / (mean over RGB + eps), in [0, 3]: eq. 5 of the paper, which leaves out eps."""
     return image / (image.mean(dim=-3, keepdim=True) + eps)

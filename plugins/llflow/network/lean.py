@@ -1,0 +1,105 @@
+"""The lean conditional encoder: a trunk at a quarter and an eighth of the resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from llflow.network.residual import Residual, activated
+from llflow.picture import retinex
+from llflow.picture.preprocess import encoder_features
+
+AVERAGED = 8  # pixels over which light is averaged before its color map is taken
+DARKEST = 0.02  # added to the illumination before the logarithm
+
+
+def lean_features(low: Tensor, illumination: Tensor, color_map: str = "sum") -> Tensor:
+    """The encoder's sixteen channels: the twelve of `encoder_features`, the color map of light
+    averaged over 8x8 pixels, and log(illumination + 0.02).
+
+    Averaged light tells colors that single pixels' noise hides.
+
+    Args:
+        low: (B, 6, H, W) from `preprocess.network_input`, H and W multiples of 8.
+        illumination: (B, 1, H, W).
+        color_map: "sum" or "mean", see `llflow.picture.retinex`.
+    """
+    light = F.avg_pool2d(retinex.from_log_low(low[:, :3]), AVERAGED)
+    colors = retinex.COLOR_MAPS[color_map](light, eps=1e-3)
+    colors = F.interpolate(colors, size=low.shape[2:], mode="bilinear")
+    brightness = (illumination + DARKEST).log()
+    return torch.cat([encoder_features(low, color_map), colors, brightness], dim=1)
+
+
+class LeanEncoder(nn.Module):
+    """Sixteen features (B, 16, H, W) -> conditions and color map; H and W multiples of 8.
+
+    Nothing here sees the whole picture: what that tells is in the illumination.
+
+    Args:
+        half, quarter, eighth: channels at these resolutions.
+        blocks: residual blocks at a quarter, at an eighth, and at a quarter again.
+        color_scale: upper end of the color map's range.
+
+    Gives {"half": (B, 2·half, H/2, W/2), "quarter": (B, quarter, H/4, W/4),
+    "eighth": (B, eighth, H/8, W/8), "color_map": (B, 3, H, W) in (0, color_scale)}. With
+    `recompute`, training keeps only the inputs of the blocks, which run again in the backward pass.
+    """
+
+    def __init__(
+        self,
+        half: int,
+        quarter: int,
+        eighth: int,
+        blocks: tuple[int, int, int],
+        color_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.color_scale = color_scale
+        self.first = nn.Conv2d(4 * 16, half, 3, padding=1)
+        self.second = nn.Conv2d(half, half, 3, padding=1)
+        self.to_quarter = nn.Conv2d(4 * half, quarter, 3, padding=1)
+        self.fine = nn.ModuleList(Residual(quarter) for _ in range(blocks[0]))
+        self.to_eighth = nn.Conv2d(4 * quarter, eighth, 3, padding=1)
+        self.wide = nn.ModuleList(Residual(eighth) for _ in range(blocks[1]))
+        self.from_eighth = nn.Conv2d(eighth, 4 * quarter, 1)
+        self.joined = nn.ModuleList(Residual(quarter) for _ in range(blocks[2]))
+        self.from_quarter = nn.Conv2d(quarter, 4 * half, 1)
+        self.color_head = nn.Sequential(
+            nn.Conv2d(2 * half, half, 3, padding=1),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(half, 12, 3, padding=1),
+        )
+
+    def forward(self, features: Tensor, *, recompute: bool = False) -> dict[str, Tensor]:
+        head = activated(self.first(F.pixel_unshuffle(features, 2)))
+        head = activated(self.second(head))
+        fine = activated(self.to_quarter(F.pixel_unshuffle(head, 2)))
+        fine = _through(self.fine, fine, recompute)
+        eighth = activated(self.to_eighth(F.pixel_unshuffle(fine, 2)))
+        eighth = _through(self.wide, eighth, recompute)
+        quarter = fine + F.pixel_shuffle(self.from_eighth(eighth), 2)
+        quarter = _through(self.joined, quarter, recompute)
+        half = torch.cat([head, F.pixel_shuffle(self.from_quarter(quarter), 2)], dim=1)
+        colors = F.pixel_shuffle(self.color_head(half), 2)
+        # The prior's mean belongs to the latent path: not below float32, also under autocast.
+        colors = colors.to(torch.promote_types(colors.dtype, torch.float32))
+        return {
+            "half": half,
+            "quarter": quarter,
+            "eighth": eighth,
+            "color_map": self.color_scale * colors.sigmoid(),
+        }
+
+
+def _through(blocks: Iterable[nn.Module], x: Tensor, recompute: bool) -> Tensor:
+    for block in blocks:
+        if recompute and torch.is_grad_enabled():
+            x = checkpoint(block, x, use_reentrant=False)
+        else:
+            x = block(x)
+    return x

@@ -1,0 +1,44 @@
+"""Arithmetic in linear light, of pictures whose values are its 2.2th root."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+GAMMA = 2.2
+
+
+def factor_of_stops(stops: float) -> float:
+    """What values are multiplied by for 2^stops times the light: 2^(stops / 2.2)."""
+    return 2.0 ** (stops / GAMMA)
+
+
+def blend(image: Tensor, other: Tensor, share: float) -> Tensor:
+    """((1 - share)·image^2.2 + share·other^2.2)^(1/2.2) of pictures in [0, 1]; exactly `image` for
+    share 0, and `other` for 1."""
+    if share in (0, 1):
+        return (other if share else image).clone()
+    return ((1 - share) * image**GAMMA + share * other**GAMMA) ** (1 / GAMMA)
+
+
+def factor_for_mean(image: Tensor, mean: float) -> float:
+    """f > 0 such that clamp(f·image, 0, 1) has this mean, in (0, 1), found by bisection.
+
+    Raises:
+        ValueError: the picture is too black to have it, whatever the factor is.
+    """
+    reachable = (image > 0).float().mean().item()
+    if reachable <= mean:
+        raise ValueError(
+            f"expected an exposure below {reachable:.3g}, the share of this picture that isn't "
+            f"black, got {mean:g}"
+        )
+    low, high = 0.0, 1.0
+    while (high * image).clamp(0, 1).mean() < mean:
+        low, high = high, 2 * high
+    for _ in range(40):
+        middle = (low + high) / 2
+        if (middle * image).clamp(0, 1).mean() < mean:
+            low = middle
+        else:
+            high = middle
+    return high
