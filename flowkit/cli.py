@@ -122,19 +122,23 @@ def check(name: str) -> int:
     layers = all_layers(packages)
     if not layers:
         raise click.ClickException(f"no layers in {', '.join(packages) or name}")
-    cases = [(layer, example) for layer in layers for example in layer.examples() or [None]]
-    failed = 0
-    for layer, example in cases:
-        title = layer.__qualname__ + (f" ({example.name})" if example and example.name else "")
-        try:
-            check_bijection(example or layer)
-            click.echo(f"ok      {title}")
-        # Whatever a layer raises is its failure, and the others are still to be checked.
-        except Exception as error:
-            failed += 1
-            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-            click.echo(f"failed  {title}: {kind}{_first_line(error)}")
-    click.echo(f"{len(layers)} layers, {len(cases)} examples, {failed} failed")
+    failed = cases = 0
+    for layer in layers:
+        # A layer without examples fails by its name.
+        for number, example in enumerate(examples := layer.examples() or [layer]):
+            name = getattr(example, "name", "") or (str(number) if len(examples) > 1 else "")
+            title = layer.__qualname__ + (f"[{name}]" if name else "")
+            cases += 1
+            try:
+                check_bijection(example)
+                click.echo(f"ok      {title}")
+            # Whatever a layer raises is its failure, and the others are still to be checked.
+            except Exception as error:
+                failed += 1
+                kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+                lines = [line for line in f"{kind}{error}".splitlines() if line.strip()]
+                click.echo("\n        ".join([f"failed  {title}", *lines]))
+    click.echo(f"layers: {len(layers)}, examples: {cases}, failed: {failed}")
     return 1 if failed else 0
 
 

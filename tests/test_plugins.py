@@ -117,7 +117,7 @@ def test_a_plugin_may_offer_layers_alone(monkeypatch, capsys):
         "flowkit: plug-in 'mine' offers layers alone, no command (flowkit check mine checks them)\n"
     )
     assert main(["check", "mine"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("1 layers, ")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("layers: 1, ")
 
 
 def test_a_plugin_may_offer_a_command_alone(monkeypatch, capsys):
@@ -200,12 +200,15 @@ def folder(tmp_path, monkeypatch):
 def test_check_finds_a_wrong_layer_and_one_without_examples(folder, capsys):
     (folder / "wrong_layers.py").write_text(LAYERS.replace("LOGDET", "0"))
     assert main(["check", "wrong_layers"]) == 1
-    doubled, unlisted, total = capsys.readouterr().out.splitlines()
-    assert doubled.startswith("failed  Doubled (vectors): ")
-    assert "log-det" in doubled
-    assert unlisted.startswith("failed  Unlisted: ")
-    assert "examples" in unlisted
-    assert total == "2 layers, 2 examples, 2 failed"
+    out = capsys.readouterr().out
+    assert [line for line in out.splitlines() if not line.startswith(" ")] == [
+        "failed  Doubled[vectors]",
+        "failed  Unlisted",
+        "layers: 2, examples: 2, failed: 2",
+    ]
+    assert "Doubled" in (why := out.splitlines()[1])
+    assert "log-det" in why
+    assert "expected examples()" in out
 
 
 def test_check_passes_a_right_layer(folder, capsys):
@@ -213,8 +216,8 @@ def test_check_passes_a_right_layer(folder, capsys):
     (folder / "right_layers.py").write_text(right)
     assert main(["check", "right_layers"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "ok      Doubled (vectors)",
-        "1 layers, 1 examples, 0 failed",
+        "ok      Doubled[vectors]",
+        "layers: 1, examples: 1, failed: 0",
     ]
 
 

@@ -320,6 +320,12 @@ def test_what_the_kernels_refuse():
         ):
             choice(*tensors, impl="triton")
         assert choice(*tensors, impl="auto").name == "reference"
+    layer = Coupling(4, ConvNet, Affine(SoftplusScale())).to(DEVICE)
+    with (
+        implementation("triton"),
+        pytest.raises(ValueError, match="impl='triton', but the scale SoftplusScale is unknown"),
+    ):
+        layer(x)
     many = torch.empty(1, device=DEVICE).expand(65536, 2, 1, 1)
     assert "65536 samples" in coupling_kernels.unsupported(many, many, SigmoidScale())
     assert "65536 samples" in linear_kernels.unsupported(many, draw(2, 2), None)
