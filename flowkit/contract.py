@@ -60,7 +60,7 @@ class Bijection(nn.Module):
         this layer's parameters and takes gradients. It raises a ValueError once parameters have
         changed that its work was done with.
         """
-        return Given(self, cond)
+        return Given(self, cond) if self.conditional else self
 
     def fold(self) -> Bijection:
         """The same map as a frozen copy, cheap for inference: nothing in it needs a gradient, and

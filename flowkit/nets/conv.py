@@ -92,7 +92,7 @@ def _as_built(net: ConvNet) -> bool:
         and {*map(id, net.children())} == {*map(id, parts)}
         and all(exactly(norm, ChannelNorm) for norm in (net.first_norm, net.second_norm))
         and exactly(net.last, ZeroConv)
-        and all(_plain(conv, CONV[net.axes], width) for conv, width in convolutions)
+        and all(_plain(conv, CONV[net.last.axes], width) for conv, width in convolutions)
     )
 
 

@@ -181,6 +181,24 @@ def test_levels_are_followed_through_squeezes_and_permutations():
     assert not flow.sample(noise=noise).equal(flow.sample(noise=other))
 
 
+def test_levels_are_followed_through_what_is_given():
+    inner = Chain(Squeeze(), ActNorm(8), Inverse(Squeeze()))
+    prior = Coupling(4, NET, kept=2, cond_channels=3)
+    flow = Flow(
+        moved(Chain(Squeeze(), InvertibleLinear(4), Inverse(Chain(split(2, inner, prior)))))
+    )
+    cond, noise = torch.randn(2, 3), torch.randn(2, 4, 4, 4)
+    tempered = torch.cat([0.2 * noise[:, :2], 0.7 * noise[:, 2:]], dim=1)
+    got = flow.sample(cond, noise=noise, temperature=(0.7, 0.2))
+    torch.testing.assert_close(got, flow.decode(tempered, cond)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_levels_that_are_mixed_are_refused():
+    flow = Flow(Chain(OnChannels(2, ActNorm(2)), InvertibleLinear(4)), StandardNormal(4))
+    with pytest.raises(ValueError, match="expected levels that stay apart, got InvertibleLinear"):
+        flow.sample(temperature=(1.0, 0.5))
+
+
 def test_noise_is_standard_normal_whatever_the_base():
     flow, cond = conditional_flow(), condition()
     noise = torch.randn(3, 2, 4, 4)
