@@ -39,8 +39,8 @@ def random_inputs(example: Example, draw: Draw) -> tuple[Tensor, Cond]:
     (None, a tensor or a dict of tensors), as `draw` has it.
 
     x is `draw.scale` times normal; in a domain other than all of ℝⁿ it is what
-    `torch.distributions.biject_to` makes of normal numbers, scaled by no more than 1, for its ends
-    are far out there.
+    `torch.distributions.biject_to` makes of that. Where either side isn't all of ℝⁿ the scale is at
+    most 1: at 10 much of (0, 1) would round to its ends.
     """
     generator = torch.Generator().manual_seed(draw.seed)
 
@@ -51,7 +51,8 @@ def random_inputs(example: Example, draw: Draw) -> tuple[Tensor, Cond]:
     def placed(value: Tensor) -> Tensor:
         return laid_out(value.to(draw.dtype), draw.layout)
 
-    scale = draw.scale if example.domain is None else min(draw.scale, 1.0)
+    everywhere = example.domain is None and example.codomain is None
+    scale = draw.scale if everywhere else min(draw.scale, 1.0)
     x = into(example.domain, scale * normal(example.shape))
     if example.cond_shape is None:
         return placed(x), None

@@ -81,8 +81,8 @@ def subject_of(
     one = replace(draw, batch=1, dtype=wide_dtype(x))
     with torch.no_grad():
         shape = outcome(f"{who}.forward", probe, *random_inputs(example, one))[0].shape[1:]
-    noise_side = Example(example.build, tuple(shape), domain=example.codomain)
-    y, _ = random_inputs(noise_side, replace(draw, seed=draw.seed + 1))
+    turned = replace(example, shape=tuple(shape), domain=example.codomain, codomain=example.domain)
+    y, _ = random_inputs(turned, replace(draw, seed=draw.seed + 1))
     return Subject(who, layer, x, y, cond)
 
 
@@ -102,9 +102,8 @@ def built(example: Example, seed: int, dtype: torch.dtype) -> Bijection:
     try:
         return randomized(example, seed, dtype)
     except Exception as error:
-        raise AssertionError(
-            f"{example.name or 'Example'}: expected build() to make a bijection, got {said(error)}"
-        ) from error
+        example_name = f" of the example {example.name!r}" if example.name else ""
+        raise AssertionError(f"build(){example_name}: {said(error)}") from error
 
 
 def longer(example: Example) -> Example | None:
@@ -151,7 +150,8 @@ def outcome(who: str, function: Callable[..., Any], *arguments: Any) -> tuple[Te
 def said(error: Exception) -> str:
     """An exception in one line, and what helps against it."""
     lines = str(error).strip().splitlines() or [""]
-    text = f"{type(error).__name__}: {lines[0][:300]}"
+    causes = [line for line in lines[1:] if line.startswith("Caused by:")]
+    text = f"{type(error).__name__}: {' '.join([lines[0], *causes])[:500]}"
     if isinstance(error, TypeError) and "positional argument" in text:
         return f"{text} (every bijection accepts a condition: forward(self, x, cond=None))"
     if isinstance(error, RuntimeError) and "same dtype" in text:

@@ -1,8 +1,30 @@
 """Every layer of flowkit and of the installed plug-ins, held to the contract."""
 
-from flowkit.testing import parametrize_with_checks
+import pytest
+import torch
+
+from flowkit.testing import Draw, all_examples, parametrize_with_checks, random_inputs, randomized
 
 
 @parametrize_with_checks()
 def test_layer(check):
     check()
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(example, id=f"{layer.__name__}-{example.name or index}")
+        for index, (layer, example) in enumerate(all_examples(["flowkit"]))
+    ],
+)
+def test_float64_data_stay_float64_in_a_float32_layer(example):
+    """More than is asked of others, whose nets may refuse it."""
+    layer = randomized(example, seed=0, dtype=torch.float32)
+    x, cond = random_inputs(example, Draw(dtype=torch.float64))
+    y, logdet = layer(x, cond)
+    back, logdet_back = layer.inverse(y, cond)
+    assert {t.dtype for t in (y, logdet, back, logdet_back)} == {torch.float64}
+    # Numbers from a float32 net are the same both ways; what is done with them is float64.
+    torch.testing.assert_close(back, x, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logdet_back, -logdet, rtol=1e-5, atol=1e-5)

@@ -1,11 +1,15 @@
-"""The checks themselves: layers with one planted defect each, and the check that must find it."""
+"""The checks themselves: sound layers pass, and each planted defect is found by its check."""
 
+import importlib
+import pkgutil
+from dataclasses import replace
+
+import planted
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional as F
+from planted import Sound
 
-from flowkit import Bijection, Example, Prepared
+from flowkit import Example, testing
 from flowkit.testing import (
     all_checks,
     all_examples,
@@ -14,436 +18,143 @@ from flowkit.testing import (
     check_compiles,
     check_condition,
     check_copies,
+    check_density,
+    check_empty_batch,
+    check_exports,
+    check_extremes,
     check_fold,
+    check_given,
     check_gradients,
     check_independent_samples,
     check_logdet,
+    check_logdet_in_place,
     check_low_precision,
-    check_prepare,
     check_pure,
+    check_reuse,
     check_reversible,
     check_round_trip,
     check_shapes,
+    checks,
     parametrize_with_checks,
+    random_inputs,
 )
-from flowkit.testing.draws import over_draws
+from flowkit.testing.comparison import explained, require_close, require_equal
+from flowkit.testing.draws import LAYOUTS, Draw, over_draws
+from flowkit.testing.randomize import laid_out
+from flowkit.testing.subject import longer
 
 pytest_plugins = "pytester"
 
-
-class Sound(Bijection):
-    """y = x·exp(log_scale) + gain·cond, per channel."""
-
-    def __init__(self):
-        super().__init__()
-        self.log_scale = nn.Parameter(torch.zeros(2, 1, 1))
-        self.gain = nn.Parameter(torch.ones(2, 1, 1))
-
-    def forward(self, x, cond=None):
-        return x * self.log_scale.exp() + self.shift(cond), self.logdet(x)
-
-    def inverse(self, y, cond=None):
-        return (y - self.shift(cond)) * (-self.log_scale).exp(), -self.logdet(y)
-
-    def logdet(self, x):
-        log_scale = self.log_scale.to(torch.promote_types(x.dtype, torch.float32))
-        return (x.shape[2] * x.shape[3] * log_scale.sum()).expand(len(x))
-
-    def shift(self, cond):
-        prepared = self.prepared(cond)
-        if prepared is not None:
-            return prepared
-        if cond is None:
-            raise ValueError("a condition is needed")
-        return self.gain * cond
-
-    def prepare(self, cond):
-        return Prepared(self, self.shift(cond))
-
-    def fold(self):
-        folded = type(self)().to(self.gain.dtype)
-        folded.load_state_dict(self.state_dict())
-        return folded.requires_grad_(False)
-
-    @classmethod
-    def examples(cls):
-        return [Example(cls, (2, 2, 3), (2, 2, 3))]
-
-
-class SoundUnconditional(Sound):
-    def shift(self, cond):
-        return self.gain
-
-    def prepare(self, cond):
-        return cond
-
-    @classmethod
-    def examples(cls):
-        return [Example(cls, (2, 2, 3))]
-
-
-class LogdetSign(Sound):
-    def logdet(self, x):
-        return -super().logdet(x)
-
-
-class LogdetWithoutArea(Sound):
-    def logdet(self, x):
-        return super().logdet(x) / (x.shape[2] * x.shape[3])
-
-
-class LogdetDoubled(Sound):
-    def logdet(self, x):
-        return 2 * super().logdet(x)
-
-
-class LogdetOffset(Sound):
-    def logdet(self, x):
-        return super().logdet(x) + 1e-3
-
-
-class LogdetOfInverseOnly(Sound):
-    """forward is right, so only the other direction's Jacobian tells."""
-
-    def inverse(self, y, cond=None):
-        return super().inverse(y, cond)[0], 2 * -self.logdet(y)
-
-
-class InverseLogdetNotNegated(Sound):
-    def inverse(self, y, cond=None):
-        x, logdet = super().inverse(y, cond)
-        return x, -logdet
-
-
-class WrongInverse(Sound):
-    def inverse(self, y, cond=None):
-        return y * (-self.log_scale).exp() - self.shift(cond), -self.logdet(y)
-
-
-class NotOnto(Sound):
-    """inverse(forward(x)) = x, but what lies below 0 is never reached."""
-
-    def forward(self, x, cond=None):
-        return F.softplus(x), F.logsigmoid(x).sum(dim=(1, 2, 3))
-
-    def inverse(self, y, cond=None):
-        x = y + torch.log(-torch.expm1(-y))
-        return x, -F.logsigmoid(x).sum(dim=(1, 2, 3))
-
-
-class BatchLeak(Sound):
-    def shift(self, cond):
-        shift = super().shift(cond)
-        return shift - shift.mean(dim=0)
-
-
-class PlaceInBatch(Sound):
-    """Each sample is independent of the others, but not of where it stands."""
-
-    def logdet(self, x):
-        return super().logdet(x) + torch.arange(len(x))
-
-
-class LogdetNotPerSample(Sound):
-    def logdet(self, x):
-        return super().logdet(x)[0]
-
-
-class LogdetBelowInput(Sound):
-    def logdet(self, x):
-        return super().logdet(x).float()
-
-
-class ValueBelowInput(Sound):
-    def forward(self, x, cond=None):
-        y, logdet = super().forward(x, cond)
-        return y.float(), logdet
-
-
-class ValueReshaped(Sound):
-    def inverse(self, y, cond=None):
-        x, logdet = super().inverse(y, cond)
-        return x.flatten(1), logdet
-
-
-class ShapeForetoldWrong(Sound):
-    def forward_shape(self, shape):
-        return 4 * shape[0], *shape[1:]
-
-
-class NoLogdet(Sound):
-    def forward(self, x, cond=None):
-        return super().forward(x, cond)[0]
-
-
-class LogdetDetached(Sound):
-    def logdet(self, x):
-        return super().logdet(x).detach()
-
-
-class GradientCut(Sound):
-    def shift(self, cond):
-        return super().shift(cond) + 0.1 * self.gain.detach() * self.gain
-
-
-class UnusedParameter(Sound):
-    def __init__(self):
-        super().__init__()
-        self.unused = nn.Parameter(torch.zeros(3))
-
-
-class ConditionIgnored(Sound):
-    def shift(self, cond):
-        return 0 * super().shift(cond) + self.gain
-
-
-class OneEntryIgnored(Sound):
-    def shift(self, cond):
-        return super().shift(None if cond is None else cond["used"])
-
-    def prepare(self, cond):
-        return cond
-
-    @classmethod
-    def examples(cls):
-        return [Example(cls, (2, 2, 3), {"used": (2, 2, 3), "idle": (2, 2, 3)})]
-
-
-class MissingConditionAccepted(Sound):
-    def shift(self, cond):
-        return self.gain if cond is None else super().shift(cond)
-
-
-class MissingConditionCrashes(Sound):
-    def shift(self, cond):
-        return self.gain * cond.to(self.gain.dtype)
-
-
-class UndeclaredConditionUsed(SoundUnconditional):
-    def shift(self, cond):
-        return self.gain if not isinstance(cond, torch.Tensor) else cond.mean() * self.gain
-
-
-class LogdetInBfloat16(Sound):
-    def logdet(self, x):
-        return (x.shape[2] * x.shape[3] * self.log_scale.to(x.dtype).sum()).expand(len(x))
-
-
-class LogdetRoundedToBfloat16(Sound):
-    """float32 at the end, as the contract says, but bfloat16 on the way."""
-
-    def logdet(self, x):
-        rounded = self.log_scale.to(x.dtype).sum().to(torch.promote_types(x.dtype, torch.float32))
-        return (x.shape[2] * x.shape[3] * rounded).expand(len(x))
-
-
-class LatentUnderAutocast(SoundUnconditional):
-    """Mixes channels by a convolution, which autocast runs in bfloat16."""
-
-    def forward(self, x, cond=None):
-        weight = torch.diag(self.log_scale.exp().flatten()).to(x.dtype)
-        mixed = F.conv2d(x, weight[:, :, None, None])
-        return mixed + self.shift(cond), self.logdet(x)
-
-
-class GraphBreak(Sound):
-    def logdet(self, x):
-        return super().logdet(x) * (1.0 if self.log_scale.sum().item() < 100 else 2.0)
-
-
-class OutsideStateDict(Sound):
-    def __init__(self):
-        super().__init__()
-        self.fixed_shift = torch.randn(2, 1, 1)
-
-    def shift(self, cond):
-        return super().shift(cond) + self.fixed_shift.to(self.gain.dtype)
-
-
-class TiedToOriginal(Sound):
-    """A deep copy keeps the function, which keeps the original's parameter."""
-
-    def __init__(self):
-        super().__init__()
-        self.factor = lambda: self.gain
-
-    def shift(self, cond):
-        return super().shift(cond) * self.factor()
-
-
-class PrepareWrong(Sound):
-    def prepare(self, cond):
-        return Prepared(self, 2 * self.shift(cond))
-
-
-class PreparedOnce(Sound):
-    def shift(self, cond):
-        shift = super().shift(cond)
-        if isinstance(cond, Prepared):
-            cond.value.mul_(2)
-            return shift / 2
-        return shift
-
-
-class FoldWrong(Sound):
-    def fold(self):
-        folded = super().fold()
-        folded.log_scale.zero_()
-        return folded
-
-
-class FoldStillLearning(Sound):
-    def fold(self):
-        return super().fold().requires_grad_(True)
-
-
-class FoldShared(Sound):
-    def fold(self):
-        folded = super().fold()
-        folded.gain = nn.Parameter(self.gain.data, requires_grad=False)
-        return folded
-
-
-class FoldInPlace(Sound):
-    def fold(self):
-        folded = super().fold()
-        with torch.no_grad():
-            self.gain.zero_()
-        return folded
-
-
-class RetraceElsewhere(Sound):
-    """Goes back to another x, so the gradients of a layer before or of itself are taken there."""
-
-    def retrace(self, y, cond=None, *, inverse=False):
-        return super().retrace(1.1 * y, cond, inverse=inverse)
-
-
-class RetraceWithoutCondition(Sound):
-    """Cuts the condition off the graph that the gradients are taken from."""
-
-    def retrace(self, y, cond=None, *, inverse=False):
-        return super().retrace(y, cond.detach(), inverse=inverse)
-
-
-class InputModified(Sound):
-    def forward(self, x, cond=None):
-        y = x.detach().mul_(self.log_scale.exp()) if not x.requires_grad else x
-        return y + self.shift(cond), self.logdet(x)
-
-
-class ConditionModified(Sound):
-    def inverse(self, y, cond=None):
-        result = super().inverse(y, cond)
-        cond.zero_()
-        return result
-
-
-class StateChanged(Sound):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("calls", torch.zeros(()))
-
-    def forward(self, x, cond=None):
-        if self.training:
-            self.calls += 1
-        return super().forward(x, cond)
-
-
-class InitializedByFirstBatch(Sound):
-    """ActNorm as it is often written: the first forward sets the scale."""
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("done", torch.tensor(False))
-
-    def forward(self, x, cond=None):
-        if not self.done:
-            self.log_scale.data = -x.std(dim=(0, 2, 3), keepdim=True)[0].log()
-            self.done.fill_(True)
-        return super().forward(x, cond)
-
-
-class Noisy(Sound):
-    def forward(self, x, cond=None):
-        y, logdet = super().forward(x, cond)
-        return y + 1e-3 * torch.randn_like(y), logdet
-
-
 DEFECTS = [
-    (LogdetNotPerSample, check_shapes, r"forward: expected a log-det of shape"),
-    (LogdetBelowInput, check_shapes, r"forward: expected a log-det for torch.float64 input"),
-    (ValueBelowInput, check_shapes, r"forward: expected a value of torch.float64"),
-    (ValueReshaped, check_shapes, r"inverse: expected a value of shape .*\[2, 2, 2, 3\]"),
-    (ShapeForetoldWrong, check_shapes, r"expected forward_shape, inverse_shape .*got \(\(8, 2, 3"),
-    (NoLogdet, check_shapes, r"forward: expected \(value, logdet\)"),
-    (WrongInverse, check_round_trip, r"inverse: expected to undo forward"),
-    (NotOnto, check_round_trip, r"forward: expected to undo inverse"),
-    (InverseLogdetNotNegated, check_round_trip, r"inverse: expected minus the log-det"),
-    (LogdetSign, check_logdet, r"forward: expected the log-det of the Jacobian"),
-    (LogdetWithoutArea, check_logdet, r"forward: expected the log-det of the Jacobian"),
-    (LogdetDoubled, check_logdet, r"forward: expected the log-det of the Jacobian"),
-    (LogdetOffset, check_logdet, r"forward: expected the log-det of the Jacobian"),
-    (LogdetOfInverseOnly, check_logdet, r"inverse: expected the log-det of the Jacobian"),
-    (BatchLeak, check_independent_samples, r"forward: expected each sample as if alone"),
-    (PlaceInBatch, check_independent_samples, r"forward: expected each log-det as if alone"),
-    (LogdetDetached, check_gradients, r"forward: expected gradients that agree"),
-    (GradientCut, check_gradients, r"forward: expected gradients that agree"),
-    (UnusedParameter, check_gradients, r"forward: expected a gradient for .*\['unused'\]"),
-    (ConditionIgnored, check_condition, r"forward: expected the condition to change"),
-    (OneEntryIgnored, check_condition, r"forward: expected the condition's entry 'idle'"),
-    (MissingConditionAccepted, check_condition, r"forward: expected a missing condition to be"),
-    (MissingConditionCrashes, check_condition, r"expected a ValueError for a missing .*Attribute"),
-    (UndeclaredConditionUsed, check_condition, r"forward, given a condition it has no use for"),
-    (LogdetInBfloat16, check_low_precision, r"expected a log-det for torch.bfloat16 input, dtype"),
+    ("LogdetNotPerSample", check_shapes, r"forward: expected a log-det for each sample, shape \(1"),
+    ("LogdetBelowInput", check_shapes, r"a log-det in torch.float64, .*\(flowkit.sum_logdet"),
+    ("ValueBelowInput", check_shapes, r"for torch.float64 input a value in torch.float64, got"),
+    ("ValueReshaped", check_shapes, r"inverse: expected a value of shape \(1, 2, 2, 3\), got"),
+    ("ShapeForetoldWrong", check_shapes, r"shape\(\(2, 2, 3\)\): expected the shape .*\(8, 2, 3"),
+    ("ShapeRefusesNothing", check_shapes, r"shape\(\(3, 2, 2\)\): expected a ValueError, since"),
+    ("ReadsMemory", check_shapes, r"view size .*\n  smallest case: .*, memory: channels last$"),
+    ("NoLogdet", check_shapes, r"forward: expected \(value, logdet\), got one tensor of shape \(1"),
+    ("NoInverse", check_shapes, r"inverse: expected .*, got .*NoInverse has no inverse"),
+    ("NoCond", check_shapes, r"every bijection accepts a condition: forward\(self, x, cond=None"),
+    ("NoSuperInit", check_shapes, r".__init__ to call super\(\).__init__\(\) first"),
+    ("InputModified", check_pure, r"forward: expected its input unchanged"),
+    ("ConditionModified", check_pure, r"inverse: expected the condition unchanged"),
+    ("StateChanged", check_pure, r"forward: expected the layer's state unchanged.*\['calls'\]"),
+    ("InitializedByFirstBatch", check_pure, r"forward: expected the layer's state unchanged"),
+    ("Noisy", check_pure, r"forward, called again: expected the identical value"),
     (
-        LogdetRoundedToBfloat16,
-        check_low_precision,
-        r"for torch.bfloat16 input the log-det of float",
+        "BatchLeak",
+        check_independent_samples,
+        r"value .*: sample 0 depends on sample 1\n.*ch 2,",
     ),
-    (LatentUnderAutocast, check_low_precision, r"is the latent path in bfloat16"),
-    (GraphBreak, check_compiles, r"forward: expected torch.compile\(fullgraph=True\) to take it"),
-    (OutsideStateDict, check_copies, r"forward, after state_dict: expected the identical value"),
-    (TiedToOriginal, check_copies, r"forward, after deepcopy: expected the identical value"),
-    (PrepareWrong, check_prepare, r"forward, with prepare\(cond\),: expected the same value"),
-    (PreparedOnce, check_prepare, r"forward, with prepare\(cond\),: expected the same value"),
-    (RetraceElsewhere, check_reversible, r"nothing kept,: expected gradient \d"),
-    (RetraceWithoutCondition, check_reversible, r"nothing kept,: expected gradient 1"),
-    (FoldWrong, check_fold, r"forward, folded,: expected the same value"),
-    (FoldStillLearning, check_fold, r"fold: expected parameters that need a gradient \[\], got"),
-    (FoldShared, check_fold, r"folded, after the layer changed"),
-    (
-        FoldInPlace,
-        check_fold,
-        r"fold: expected the layer's state unchanged, got another \['gain'\]",
-    ),
-    (InputModified, check_pure, r"forward: expected its input unchanged"),
-    (ConditionModified, check_pure, r"inverse: expected the condition unchanged"),
-    (StateChanged, check_pure, r"forward: expected the layer's state unchanged.*\['calls'\]"),
-    (InitializedByFirstBatch, check_pure, r"forward: expected the layer's state unchanged"),
-    (Noisy, check_pure, r"forward, called again: expected the identical value"),
+    ("BatchLeakOfLogdet", check_independent_samples, r"the log-det .*0 depends on sample 1"),
+    ("PlaceInBatch", check_independent_samples, r"sample 1 depends on its place in the batch"),
+    ("EmptyBatchFails", check_empty_batch, r"forward: expected \(value, logdet\), got Runtime"),
+    ("WrongInverse", check_round_trip, r"inverse: expected to undo forward"),
+    ("NotOnto", check_round_trip, r"forward: expected to undo inverse"),
+    ("InverseLogdetNotNegated", check_round_trip, r"inverse: .*got .*: minus what is expected"),
+    ("LogdetSign", check_logdet, r"forward: .*the log-det of the Jacobian.*: minus what is exp"),
+    ("LogdetWithoutArea", check_logdet, r"6 times too small: 6 places \(2·3\), H·W missing\?"),
+    ("LogdetOfOneChannel", check_logdet, r"minus .*, and 2 times too small: the sum over 2 ch"),
+    ("LogdetDoubled", check_logdet, r"2 times too large: counted twice\?"),
+    ("LogdetOffset", check_logdet, r"forward: expected the log-det of the Jacobian, 2.24562, got"),
+    ("LogdetForgotten", check_logdet, r"got 0: no log-det at all\?\n  smallest case: batch 1, see"),
+    ("LogdetOfInverseOnly", check_logdet, r"inverse: expected the log-det of the Jacobian"),
+    ("SquareOnly", check_logdet, r"H² in place of H·W\?\n.*S longer than the example's$"),
+    ("NotOnto", check_density, r"integrates to 1, got 0.4483 \(is a part of the noise never"),
+    ("LogdetDetached", check_gradients, r"forward: .* another log-det gradient for log_scale"),
+    ("GradientCut", check_gradients, r"forward: .* got another value gradient for gain"),
+    ("UnusedParameter", check_gradients, r"forward: expected a gradient for .*\['unused'\]"),
+    ("ConditionIgnored", check_condition, r"forward: expected the condition to change"),
+    ("OneEntryIgnored", check_condition, r"forward: expected the condition's entry 'idle'"),
+    ("MissingConditionAccepted", check_condition, r"forward: expected a missing condition to be"),
+    ("MissingConditionCrashes", check_condition, r"a ValueError for a missing .*AttributeError"),
+    ("SaysItNeedsNoCondition", check_condition, r"expected conditional = True of a layer whose"),
+    ("UndeclaredConditionUsed", check_condition, r"forward, given a condition it has no use for"),
+    ("LogdetRoundedToBfloat16", check_low_precision, r"bfloat16 in a chain: .*log-det of float64"),
+    ("LatentUnderAutocast", check_low_precision, r"is the latent path in bfloat16\? flowkit.wide"),
+    ("PlainCoupling", check_low_precision, r"is the latent path in bfloat16\? flowkit.wide"),
+    ("Overflows", check_extremes, r"forward, input ±1e\+06: expected a finite value, got inf"),
+    ("SwallowsNaN", check_extremes, r"forward, NaN in sample 0: expected NaN in what becomes"),
+    ("LogdetExpanded", check_logdet_in_place, r"a number of its own .*flowkit.same_logdet"),
+    ("LogdetIsABuffer", check_logdet_in_place, r"and called again: expected the identical log-d"),
+    ("OutsideStateDict", check_copies, r"forward, after state_dict: expected the identical value"),
+    ("TiedToOriginal", check_copies, r"forward, after deepcopy: expected the identical value"),
+    ("ColumnMajor", check_copies, r"contiguous parameters .*, got turned with strides \(1, 3\)"),
+    ("HoldsALock", check_copies, r"expected copy.deepcopy, got TypeError"),
+    ("CachedInverse", check_reuse, r"inverse, used, then changed by a step in place: .*remember"),
+    ("CachedScale", check_reuse, r"forward, used, then changed by a step in place: .*remembered"),
+    ("KeyedByVersion", check_reuse, r"forward, used, then changed through .data"),
+    ("GivenWrong", check_given, r"forward, given\(cond\): expected the value of forward"),
+    ("GivenWithoutGradient", check_given, r"gradient for .*: is the work of given done without"),
+    ("GivenDetachesCondition", check_given, r"gradient for the condition as without given"),
+    ("GivenStale", check_given, r"after the parameters changed: expected the changed map, or a"),
+    ("GivenOnce", check_given, r"forward, given\(cond\), 3 samples a condition: expected the val"),
+    ("GivenNeighbours", check_given, r"given\(cond\), 3 samples a condition: expected the value"),
+    ("GivenAnyNumber", check_given, r"expected a refusal of 3 samples under 2 conditions, got a"),
+    ("GivenNothing", check_given, r"given: expected a bijection, got NoneType"),
+    ("FoldWrong", check_fold, r"forward, folded: expected the same value"),
+    ("FoldStillLearning", check_fold, r"fold: expected parameters that need a gradient \[\], got"),
+    ("FoldShared", check_fold, r"folded, after the layer changed: expected the identical value"),
+    ("FoldInPlace", check_fold, r"fold: expected the layer's state unchanged, .*\['gain'\]"),
+    ("FoldRoundedApart", check_fold, r"folded, in bfloat16: expected the log-det of its own map"),
+    ("ElsewhereWithoutGradients", check_reversible, r"with nothing kept: expected the same value"),
+    ("NumPyOnTheWay", check_exports, r"expected torch.export to take it, got RuntimeError"),
+    ("GraphBreak", check_compiles, r"expected torch.compile\(fullgraph=True\) to take it, got"),
 ]
 
 
-@parametrize_with_checks([Sound, SoundUnconditional])
+@parametrize_with_checks([Sound, planted.SoundUnconditional])
 def test_sound_layers_pass(check):
     check()
 
 
+@parametrize_with_checks([planted.LeakyReLU, planted.ScalePerChannel, planted.OwnCoupling])
+def test_first_layers_of_somebody_new_pass(check):
+    check()
+
+
+@parametrize_with_checks([planted.Log, planted.Sigmoid, planted.Numerical])
+def test_domains_and_numerical_inverses_pass(check):
+    check()
+
+
 @pytest.mark.parametrize(
-    ("layer", "check", "message"), DEFECTS, ids=[layer.__name__ for layer, _, _ in DEFECTS]
+    ("layer", "check", "message"), DEFECTS, ids=[f"{d[0]}-{d[1].__name__[6:]}" for d in DEFECTS]
 )
 def test_defect_is_found_by_its_check(layer, check, message):
-    (example,) = layer.examples()
-    with pytest.raises(AssertionError, match=rf"{layer.__name__}.*{message}"):
+    (example,) = getattr(planted, layer).examples()
+    with pytest.raises(AssertionError, match=message) as found:
         check(example)
+    assert layer in str(found.value)
+    assert len(str(found.value)) < 800, "whole tensors tell nobody anything"
 
 
-@pytest.mark.parametrize("layer", [LogdetSign, LogdetWithoutArea, LogdetDoubled, LogdetOffset])
+@pytest.mark.parametrize("layer", ["LogdetSign", "LogdetWithoutArea", "SquareOnly"])
 def test_only_the_jacobian_finds_a_log_det_that_is_wrong_both_ways(layer):
-    (example,) = layer.examples()
+    (example,) = getattr(planted, layer).examples()
     for check in all_checks():
-        if check is not check_logdet:
+        if check not in (check_logdet, check_density):
             check(example)
     with pytest.raises(AssertionError, match="log-det of the Jacobian"):
         check_logdet(example)
@@ -453,25 +164,144 @@ def test_every_check_finds_a_defect():
     assert {check for _, check, _ in DEFECTS} == set(all_checks())
 
 
+def test_every_check_is_run_and_public():
+    found = {
+        name
+        for info in pkgutil.iter_modules(checks.__path__, f"{checks.__name__}.")
+        for name, value in vars(importlib.import_module(info.name)).items()
+        if name.startswith("check_") and value.__module__ == info.name
+    }
+    assert found == {check.__name__ for check in all_checks()}
+    assert found | {"check_bijection"} == {n for n in testing.__all__ if n.startswith("check_")}
+
+
 def test_check_bijection_runs_every_check_on_every_example():
     check_bijection(Sound)
     with pytest.raises(AssertionError, match="log-det of the Jacobian"):
-        check_bijection(LogdetSign)
+        check_bijection(planted.LogdetSign)
     with pytest.raises(AssertionError, match="expected the layer's state unchanged"):
-        check_bijection(StateChanged.examples()[0])
+        check_bijection(planted.StateChanged.examples()[0])
 
 
-def test_draws_vary_and_repeat():
-    def draws():
-        seen = []
-        over_draws()(lambda example, draw: seen.append(draw))(Sound.examples()[0])
-        return seen
+@pytest.mark.parametrize(
+    ("layer", "cause"),
+    [
+        ("NoLogdet", "check_shapes"),
+        ("LogdetNotPerSample", "check_shapes"),
+        ("NoSuperInit", "check_shapes"),
+        ("InputModified", "check_pure"),
+        ("BatchLeakOfLogdet", "check_independent_samples"),
+    ],
+)
+def test_what_follows_from_a_cause_is_said_to(layer, cause):
+    cases = parametrize_with_checks([getattr(planted, layer)]).args[1]
+    case = {case.id.rpartition("-")[2]: case.values[0] for case in cases}["extremes"]
+    with pytest.raises(AssertionError, match=rf"^{layer}: follows from {cause}: ") as found:
+        case()
+    assert found.value.__suppress_context__
 
-    first = draws()
-    assert first == draws()
-    assert {draw.batch for draw in first} == {1, 2, 3}
-    assert len({draw.seed for draw in first}) > 2
-    assert len({draw.scale for draw in first}) > 1
+
+def test_a_cause_is_reported_as_itself():
+    cases = parametrize_with_checks([planted.NoLogdet]).args[1]
+    with pytest.raises(AssertionError, match=r"^NoLogdet.forward: expected \(value, logdet\)"):
+        cases[0].values[0]()
+
+
+def drawn(**options):
+    seen = []
+    over_draws(**options)(lambda example, draw: seen.append(draw))(Sound.examples()[0])
+    return seen
+
+
+def test_draws_begin_with_the_simplest_vary_and_repeat():
+    seen = drawn()
+    assert seen == drawn()
+    assert seen[0] == Draw(batch=1)
+    assert {draw.batch for draw in seen} == {1, 2, 3}
+    assert {draw.scale for draw in seen} == {1.0, 10.0}
+    assert {draw.layout for draw in seen} == set(LAYOUTS)
+    assert {draw.longer for draw in seen} == {False, True}
+    assert len({draw.seed for draw in seen}) > 2
+
+
+def test_a_failure_is_the_smallest_one():
+    def fails(example, draw):
+        if draw.batch > 1 and draw.longer and draw.scale == 10:
+            raise AssertionError("too much")
+
+    with pytest.raises(AssertionError) as found:
+        over_draws(max_draws=100)(fails)(Sound.examples()[0])
+    smallest = "batch 2, seed 0, scale 10, S longer than the example's"
+    assert str(found.value) == f"too much\n  smallest case: {smallest}"
+
+
+def test_what_holds_at_one_time_only_is_said_to():
+    seen = []
+
+    def sometimes(example, draw):
+        seen.append(draw)
+        assert draw.batch == 1 or draw in seen[:-1], "the first time only"
+
+    with pytest.raises(AssertionError, match="at one time and holds at another"):
+        over_draws()(sometimes)(Sound.examples()[0])
+
+
+@pytest.mark.parametrize(
+    ("factor", "shape", "words"),
+    [
+        (-1, (3, 4, 4), "minus what is expected"),
+        (1 / 16, (3, 4, 4), "16 times too small: 16 places (4·4), H·W missing?"),
+        (1 / 5, (3, 5), "5 times too small: 5 places (5), T missing?"),
+        (16, (3, 4, 4), "16 times too large: H·W (4·4) counted twice?"),
+        (4 / 6, (3, 4, 6), "1.5 times too small: H² in place of H·W?"),
+        (6 / 4, (3, 4, 6), "1.5 times too large: W² in place of H·W?"),
+        (1 / 3, (3,), "3 times too small: a mean in place of a sum?"),
+        (1 / 3, (3, 4, 4), "3 times too small: the sum over 3 channels missing?"),
+        (2, (5, 4, 4), "2 times too large: counted twice?"),
+        (-1 / 2, (5, 4, 4), "minus what is expected, and 2 times too small: a part of it missing?"),
+        (0, (3, 4, 4), "no log-det at all?"),
+        (1.1234, (3, 4, 4), ""),
+    ],
+)
+def test_numbers_that_give_a_fault_away(factor, shape, words):
+    expected = torch.tensor([1.5, -7.0])
+    assert explained(factor * expected, expected, shape) == words
+
+
+def test_an_offset_and_nan_are_said():
+    expected = torch.tensor([1.5, -7.0], dtype=torch.float64)
+    assert explained(expected + 0.25, expected, (3,)) == "off by 0.25 in every sample"
+    assert explained(expected * torch.nan, expected, (3,)) == "NaN in 2 of 2"
+
+
+def test_dtypes_are_compared_before_numbers():
+    with pytest.raises(AssertionError, match=r"X: expected y, dtype torch.float64, got to"):
+        require_close("X", "y", torch.zeros(2), torch.ones(2).double(), 1e-9)
+    with pytest.raises(AssertionError, match=r"X: expected y, 1, got 0 \(sample 1\)"):
+        require_close("X", "y", torch.tensor([1.0, 0.0]), torch.ones(2), 1e-9)
+    with pytest.raises(AssertionError, match=r" …$"):
+        require_equal("X", "y", list(range(1000)), [])
+
+
+def test_inputs_lie_in_their_domain_and_layout():
+    example = planted.Log.examples()[0]
+    for layout in LAYOUTS:
+        x, cond = random_inputs(example, Draw(3, scale=10, layout=layout))
+        assert cond is None
+        assert (x > 0).all()
+        assert x.is_contiguous() == (layout == LAYOUTS[0])
+        assert x.equal(random_inputs(example, Draw(3))[0])
+    image = torch.rand(2, 3, 4, 5)
+    assert laid_out(image, "channels last").is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_longer_example_is_not_square_and_refused_where_the_layer_refuses():
+    example = Example(planted.SoundUnconditional, (2, 4, 2), {"a": (5, 4, 2), "b": (5,)})
+    other = longer(example)
+    assert other is not None
+    assert (other.shape, other.cond_shape) == ((2, 4, 6), {"a": (5, 4, 6), "b": (5,)})
+    assert longer(replace(example, shape=(2,))) is None
+    assert longer(replace(example, shape=(3, 2, 2))) is None
 
 
 class Unlisted(Sound):
@@ -508,7 +338,9 @@ def test_examples_that_share_a_layer_fail():
 
 
 LAYERS = """
+from abc import abstractmethod, ABC
 from flowkit import Bijection, Squeeze
+from flowkit.contract import HoldsCondition
 
 class Listed(Bijection):
     def forward(self, x, cond=None):
@@ -517,6 +349,13 @@ class Listed(Bijection):
     inverse = forward
 
 class Base(Bijection):
+    pass
+
+class Family(Listed, ABC):
+    @abstractmethod
+    def params(self): ...
+
+class MadeByGiven(Listed, HoldsCondition):
     pass
 
 class _Private(Listed):
@@ -553,30 +392,34 @@ def test_layers_are_found_by_walking_the_package(tmp_path, monkeypatch):
 
 def test_flowkits_own_layers_are_found():
     names = {layer.__name__ for layer in all_layers(["flowkit"])}
-    assert {"ActNorm", "InvConv1x1", "Chain", "OnChannels"} <= names
-    assert "Bijection" not in names
+    assert {"ActNorm", "InvertibleLinear", "Chain", "OnChannels"} <= names
+    assert not {"Bijection", "Parameterized", "Given"} & names
 
 
 OWN_REPOSITORY = """
 import torch
 from torch import nn
-from flowkit import Bijection, Example
+from flowkit import Bijection, Example, zero_logdet
 from flowkit.testing import parametrize_with_checks
 
 class Sign(Bijection):
     def forward(self, x, cond=None):
-        return -x, x.new_zeros(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
+        return -x, zero_logdet(x)
 
     inverse = forward
 
     @classmethod
     def examples(cls):
-        return [Example(cls, (1, 2, 2))]
+        return [Example(cls, (1,))]
 
 class Unlisted(Sign):
     @classmethod
     def examples(cls):
         return []
+
+class NoLogdet(Sign):
+    def forward(self, x, cond=None):
+        return -x
 
 @parametrize_with_checks([{layers}])
 def test_own_layer(check):
@@ -597,6 +440,21 @@ def test_three_lines_fail_by_name_without_examples(pytester):
     result = pytester.runpytest_inprocess("-q", "-k", "Unlisted-examples or Sign-shapes")
     result.assert_outcomes(passed=1, failed=1, deselected=len(all_checks()) - 1)
     result.stdout.fnmatch_lines(["*Unlisted: expected examples() to give at least one*"])
+
+
+def test_a_report_shows_no_frames_of_the_checks(pytester):
+    pytester.makepyfile(OWN_REPOSITORY.replace("{layers}", "NoLogdet"))
+    result = pytester.runpytest_inprocess("-q", "-k", "shapes or extremes")
+    result.assert_outcomes(failed=2, deselected=len(all_checks()) - 2)
+    result.stdout.fnmatch_lines(
+        [
+            "E*NoLogdet.forward: expected (value, logdet), got one tensor of shape (1, 1)",
+            "E*NoLogdet: follows from check_shapes: NoLogdet.forward: expected (value, logdet)*",
+        ]
+    )
+    shown = result.stdout.str()
+    assert "outcome(" not in shown
+    assert "Traceback" not in shown
 
 
 def test_a_run_without_cases_prints_no_count(pytester):

@@ -29,10 +29,10 @@ def _check_finite(side: Side, subject: Subject) -> None:
     signs = side.value.sign()
     denormal = torch.finfo(side.value.dtype).tiny / 8
     magnitudes = [denormal]
-    # What maps 1e3 to less than 1e6 is bounded by a straight line, and has no reason to overflow at
-    # 1e6; what grows faster, such as sinh, has.
-    value, _ = side(1e3 * signs, subject.cond)
-    if value.abs().max() < 1e6:
+    # What grows by a straight line from 60 to 600 has no reason to overflow at 1e6; what grows
+    # faster, such as sinh, or a coupling whose scale has no bound, has.
+    near, far = (side(size * signs, subject.cond)[0].abs().max() for size in (60, 600))
+    if far < 30 * near:
         magnitudes.append(1e6)
     for magnitude in magnitudes:
         parts = side(magnitude * signs, subject.cond)

@@ -75,7 +75,7 @@ def _check_gradients(side: Side, given: Side, cond: Cond, subject: Subject) -> N
         )
     for name, got, expected in zip(inputs, *gradients, strict=True):
         cut = not got.any() and bool(expected.any())
-        because = "0: is the work of given done without gradients?" if cut else ""
+        because = "is the work of given done without gradients?" if cut else ""
         require_close(
             given.who, f"the gradient for {name} as without given", got, expected, FLOAT64, because
         )

@@ -45,9 +45,8 @@ def _check_autocast(example: Example, draw: Draw) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             value, logdet = first(first.value, subject.cond)
             returned, _ = second(value, subject.cond)
-        advice = "(flowkit.wide)"
-        require_equal(first.who, f"a value {advice} in", value.dtype, torch.float32)
-        require_equal(first.who, "a log-det (flowkit.sum_logdet) in", logdet.dtype, torch.float32)
+        require_equal(first.who, "a value in", value.dtype, torch.float32, "flowkit.wide")
+        require_equal(first.who, "a log-det in", logdet.dtype, torch.float32, "flowkit.sum_logdet")
         if not logdet.isfinite().all():
             raise AssertionError(f"{first.who}: expected a finite log-det, got {logdet.tolist()}")
         require_close(
@@ -58,12 +57,13 @@ def _check_autocast(example: Example, draw: Draw) -> None:
             max(BFLOAT16_NET, example.tolerance),
         )
         # Few of a net's inputs cross a rounding edge of bf16 on their way back, so most elements
-        # come back to float32; a latent path that was itself in bf16 moves most by 1e-3.
-        error = ((returned - first.value).abs().median() / first.value.abs().median()).item()
+        # come back to float32; a latent path that was itself in bf16 moves most by 1e-3. A coupling
+        # keeps one half as it is, and what is typical for the other one tells.
+        error = (returned - first.value).abs().quantile(0.75) / first.value.abs().median()
         allowed = max(FLOAT32_TYPICAL, example.tolerance)
         if not error < allowed:
             raise AssertionError(
                 f"{second.who}: expected to undo {first.name} but for {allowed:g} of the typical "
-                f"element, got {error:.2g} (is the latent path in bfloat16? flowkit.wide what a "
-                "net gives before using it)"
+                f"element, got {error.item():.2g} (is the latent path in bfloat16? flowkit.wide "
+                "what a net gives before using it)"
             )

@@ -12,7 +12,7 @@ from flowkit.testing.subject import each, entries, entry_called, loss_of, subjec
 from flowkit.testing.tolerances import FLOAT64
 
 
-@over_draws(3)
+@over_draws(4)
 def check_reversible(example: Example, draw: Draw) -> None:
     """Inside `Reversible`, which computes activations again instead of keeping them, value, log-det
     and every gradient are the same, both ways."""
