@@ -25,7 +25,9 @@ def affine_coupling_inverse(y: Tensor, params: Tensor, scale_map: Scale) -> tupl
 
 def _halves(x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
     changed = params.shape[1] // 2
-    return x[:, : x.shape[1] - changed], x[:, x.shape[1] - changed :]
+    # One split in place of two slices: its gradient is joined, theirs are padded and added.
+    kept, changed = x.split([x.shape[1] - changed, changed], dim=1)
+    return kept, changed
 
 
 def _joined(kept: Tensor, changed: Tensor) -> Tensor:
