@@ -89,8 +89,8 @@ def test_plugin_is_listed_and_run(plugin):
 
 
 def test_plugin_s_layers_are_checked(plugin):
-    output = plugin("check", "extras")
-    assert output.splitlines()[-1] == "1 layers, 2 examples, 0 failed"
+    lines = plugin("check", "extras").splitlines()  # a failure would be another exit code
+    assert len([line for line in lines if "Turn" in line]) == 2
 
 
 def test_the_checks_find_faults():
