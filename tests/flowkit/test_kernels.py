@@ -5,6 +5,7 @@ import os
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowkit import (
@@ -270,6 +271,21 @@ def test_compiles_as_one_graph():
             torch.testing.assert_close(came, wanted, rtol=1e-5, atol=1e-5)
         compiled(x, cond)[0].sum().backward()
     assert all(parameter.grad is not None for parameter in chain.parameters())
+
+
+def test_one_or_two_graphs_for_every_size():
+    chain, _, _ = flow()
+    torch.compiler.reset()
+    counter = CompileCounter()
+    compiled = torch.compile(chain, fullgraph=True, backend=counter, dynamic=True)
+    with implementation("triton"):
+        for batch, height, width in ((3, 6, 5), (5, 4, 8), (6, 7, 7), (7, 9, 3)):
+            x = draw(batch, 4, height, width)
+            cond = {"half": draw(batch, 2, height, width, seed=1)}
+            for came, wanted in zip(compiled(x, cond), chain(x, cond), strict=True):
+                torch.testing.assert_close(came, wanted, rtol=1e-5, atol=1e-5)
+    assert counter.frame_count <= 2
+    torch.compiler.reset()
 
 
 def test_nets_in_bf16_under_autocast():
