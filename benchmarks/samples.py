@@ -25,7 +25,11 @@ from flowkit.ops import affine_coupling_choice
 from llflow import draw
 
 MANY, PICTURES, STEPS, COND = 512, 8, 4, 16
-KINDS = {"vectors": (8,), "images": (4, 8, 8)}
+KINDS = {
+    "vectors, nets of 64": ((8,), partial(MLP, hidden=64)),
+    "vectors, nets of 256": ((8,), partial(MLP, hidden=256)),
+    "images, nets of 32": ((4, 8, 8), partial(ConvNet, hidden=32)),
+}
 TARGETS = {
     (kind, what): Target(f"512 {what} of one condition, {kind}, of a batch of 512", 1.2, "×")
     for kind in KINDS
@@ -35,8 +39,8 @@ APART = "8 samples of one picture, {}, against 8 apart"
 
 
 def random_flow(kind: str) -> Flow:
-    channels, *places = KINDS[kind]
-    net = partial(ConvNet if places else MLP, hidden=32)
+    shape, net = KINDS[kind]
+    channels = shape[0]
     layers = (
         layer
         for _ in range(STEPS)
@@ -46,7 +50,7 @@ def random_flow(kind: str) -> Flow:
             Coupling(channels, net, cond_channels=COND),
         )
     )
-    flow = Flow(Chain(*layers), StandardNormal(KINDS[kind])).eval()
+    flow = Flow(Chain(*layers), StandardNormal(shape)).eval()
     for parameter in flow.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.05)
@@ -56,10 +60,10 @@ def random_flow(kind: str) -> Flow:
 @torch.no_grad()
 def compare(kind: str, count: int, args) -> dict[str, Times]:
     """Of one condition and of as many as samples, by what is computed."""
-    flow = random_flow(kind)
-    one = torch.randn(1, COND, *KINDS[kind][1:])
+    flow, (shape, _) = random_flow(kind), KINDS[kind]
+    one = torch.randn(1, COND, *shape[1:])
     each = one.repeat(count, *[1] * (one.dim() - 1))
-    noise = torch.randn(count, 1, *KINDS[kind])
+    noise = torch.randn(count, 1, *shape)
 
     def samples() -> Tensor:
         return flow.sample(one, num_samples=count, noise=noise)[:, 0]

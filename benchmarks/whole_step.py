@@ -15,7 +15,7 @@ from functools import cache, partial
 import torch
 from torch import nn
 
-from llflow import Config, LLFlow, draw, enhance
+from llflow import Config, LLFlow
 
 CONFIGS = {
     "tiny": partial(
@@ -31,8 +31,8 @@ CONFIGS = {
     "small": partial(Config, features=32, blocks=4, taps=(1,), steps=4),
     "large": partial(Config, features=64, blocks=24, taps=(1, 3, 5, 7), steps=12),
 }
-STEPS = ("train", "train, keep nothing", "enhance", "draw 4")
-CROPS, PICTURE = (2, 3, 160, 160), (3, 400, 600)
+STEPS = ("train", "train, keep nothing", "enhance")
+CROPS, PICTURE = (2, 3, 160, 160), (1, 3, 400, 600)
 
 
 def network(size: str) -> LLFlow:
@@ -48,12 +48,12 @@ def network(size: str) -> LLFlow:
 @cache
 def step_of(size: str, what: str) -> Callable[[], object]:
     model = network(size)
-    if not what.startswith("train"):
-        run = {"enhance": enhance, "draw 4": partial(draw, samples=4, temperature=0.5)}[what]
-        return partial(run, model.fold(), 0.2 * torch.rand(PICTURE))
-    model.keep = what.partition("keep ")[2] or "all"
-    dark, bright = torch.rand(2, *CROPS)
+    dark, bright = torch.rand(2, *(PICTURE if what == "enhance" else CROPS))
     low = torch.cat([(0.2 * dark + 1e-3).log(), dark], dim=1)
+    if what == "enhance":
+        folded = model.fold()
+        return torch.no_grad()(lambda: folded.typical(folded.condition(low)))
+    model.keep = what.partition("keep ")[2] or "all"
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-9)
 
     def train() -> None:
