@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from llflow.errors import LLFlowError
-from llflow.network.model import LLFlow
+from llflow.network.model import Light, LLFlow
 from llflow.network.precision import networks_in
 from llflow.network.prior import squeeze_map
 from llflow.picture import light as linear
@@ -20,6 +20,7 @@ from llflow.picture.tiles import tiles
 TILE = 2048  # side in pixels: what tiny computes at once then takes some 2 GB
 LONGEST_MARGIN = 320  # beyond the reach of tiny and small
 AUTO = "auto"
+WHOLLY = 0.5  # stops of predicted brightening from which on the picture is the network's alone
 
 
 class NotFinite(LLFlowError, ArithmeticError):
@@ -41,6 +42,9 @@ def enhance(
     precision: str = "float32",
 ) -> Tensor:
     """The mean of `samples` bright pictures x = flow⁻¹(z | image), z = color map + τ·ε.
+
+    Where a model with an illumination branch predicts less than half a stop of brightening, the
+    result is blended with `image` in proportion: a picture that is bright enough stays.
 
     Args:
         model: on the device to compute on; `model.fold()` is faster.
@@ -105,10 +109,16 @@ def bracket(
     _check(image, temperature, samples, tile)
     _check_light(brightnesses, exposure, strength)
     original = image.detach().float().cpu()
+    light = _light(model, original)
     total = torch.zeros(3, *_padded_size(image))
-    for _, place, part in _decoded_parts(model, image, temperature, samples, seed, tile, precision):
+    for _, place, part in _decoded_parts(
+        model, original, light, temperature, samples, seed, tile, precision
+    ):
         total[place] += part
     bright = preprocess.crop(total / samples, *image.shape[1:])
+    needed = _needed(original, light)
+    if needed < 1:
+        bright = linear.blend(original, bright.clamp(0, 1), needed)
     if not isinstance(exposure, str):
         bright = bright * linear.factor_for_mean(bright, exposure)
     results = [(linear.factor_of_stops(stops) * bright).clamp(0, 1) for stops in brightnesses]
@@ -132,12 +142,33 @@ def draw(
     once for all of them. Arguments and errors are those of `enhance`.
     """
     _check(image, temperature, samples, tile)
+    original = image.detach().float().cpu()
+    light = _light(model, original)
     drawn = [torch.empty(3, *_padded_size(image)) for _ in range(samples)]
     for index, place, part in _decoded_parts(
-        model, image, temperature, samples, seed, tile, precision
+        model, original, light, temperature, samples, seed, tile, precision
     ):
         drawn[index][place] = part
     return [preprocess.crop(picture, *image.shape[1:]) for picture in drawn]
+
+
+def _light(model: LLFlow, image: Tensor) -> Light | None:
+    """The illumination that the model predicts from the whole picture, before it is padded or
+    cut."""
+    if model.illumination is None:
+        return None
+    like = next(model.parameters())
+    return model.light(image[None].to(like), retinex.equalize(image)[None].to(like))
+
+
+def _needed(image: Tensor, light: Light | None) -> float:
+    """Which share of the network's picture the result is: less than 1 where the predicted exposure
+    is hardly above the picture's own, 0 where it isn't. What is bright enough stays as it is."""
+    mean = image.mean().item()
+    if light is None or mean == 0:
+        return 1.0
+    stops = linear.stops_of_factor(light.exposure.item() / mean)
+    return min(1.0, max(0.0, stops / WHOLLY))
 
 
 def _padded_size(image: Tensor) -> torch.Size:
@@ -147,6 +178,7 @@ def _padded_size(image: Tensor) -> torch.Size:
 def _decoded_parts(
     model: LLFlow,
     image: Tensor,
+    light: Light | None,
     temperature: float,
     samples: int,
     seed: int,
@@ -154,14 +186,10 @@ def _decoded_parts(
     precision: str,
 ) -> Iterator[tuple[int, tuple, Tensor]]:
     """(sample, place, part of the bright picture that belongs there), for all of them."""
-    image = image.detach().float().cpu()
-    equalized = retinex.equalize(image)
-    low = preprocess.pad(preprocess.network_input(image, equalized))[None]
+    low = preprocess.pad(preprocess.network_input(image, retinex.equalize(image)))[None]
     digest = hashlib.sha256(image.contiguous().numpy().tobytes()).digest()
     height, width = low.shape[2:]
     like = next(model.parameters())
-    # Of the whole picture, before it is padded or cut.
-    light = model.light(image[None].to(like), equalized[None].to(like))
     over = None if light is None else preprocess.pad(light.over(*image.shape[1:]))
     for part in tiles(height, width, tile, min(model.config.reach, LONGEST_MARGIN)):
         here = (..., *part.outer)

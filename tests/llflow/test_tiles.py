@@ -59,7 +59,8 @@ def model(request):
     model = LLFlow(config).double()
     model.initialize(torch.rand(2, 3, 32, 32).double(), torch.rand(2, 6, 32, 32).double())
     for name, parameter in model.named_parameters():
-        if parameter.dim() == 4 and "illumination" not in name:  # wide enough for the edge of the field to be seen
+        # Wide enough for the edge of the field to be seen.
+        if parameter.dim() == 4 and "illumination" not in name:
             torch.nn.init.normal_(parameter, std=0.1 if "last" in name else 0.3)
     return model.eval()
 

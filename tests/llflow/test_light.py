@@ -1,0 +1,188 @@
+"""Brightness, exposure and strength: what the user asks for is what the picture does."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from llflow import LLFlow, enhance
+from llflow.enhancement import bracket, draw
+from llflow.network.model import LeanConfig
+from llflow.picture import light, preprocess, retinex
+
+NANO = LeanConfig(
+    half=8,
+    quarter=8,
+    eighth=8,
+    blocks=(1, 1, 1),
+    thumbnail=8,
+    steps=(1, 1, 1),
+    hidden=(8, 8, 8),
+)
+
+
+@pytest.fixture(scope="module")
+def lean():
+    """Random, but so that results depend on the dark picture."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LLFlow(NANO)
+        model.initialize(torch.rand(2, 3, 32, 32), torch.rand(2, 6, 32, 32))
+        for parameter in model.flow.parameters():
+            if parameter.dim() == 4 and not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.02)
+        model.illumination.whole[3].bias.data[0] = 1.5  # brightens by 1.5·2.2 / ln 2 = 4.8 stops
+    return model.eval()
+
+
+@pytest.fixture(params=["lean", "nano"])
+def model(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def image():
+    return 0.1 * torch.rand(3, 20, 27, generator=torch.Generator().manual_seed(1))
+
+
+STOPS = [-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0]
+
+
+def test_brightness_multiplies_light(model, image):
+    results = bracket(model, image, STOPS)
+    plain = results[STOPS.index(0.0)]
+    for stops, result in zip(STOPS, results, strict=True):
+        inside = (plain > 0) & (plain < 1) & (result < 1)
+        expected = plain[inside] ** light.GAMMA * 2**stops
+        # float32 through two powers of 2.2
+        torch.testing.assert_close(result[inside] ** light.GAMMA, expected, rtol=1e-4, atol=1e-7)
+    means = [result.mean() for result in results]
+    assert all(a < b for a, b in pairwise(means))
+
+
+def test_brightnesses_share_one_pass(model, image):
+    passes = []
+    handle = model.encoder.register_forward_hook(lambda *_: passes.append(1))
+    try:
+        results = bracket(model, image, STOPS)
+    finally:
+        handle.remove()
+    assert len(passes) == 1
+    for stops, result in zip(STOPS, results, strict=True):
+        assert torch.equal(result, enhance(model, image, brightness=stops))
+
+
+@pytest.mark.parametrize("mean", [0.1, 0.3, 0.6])
+def test_exposure_is_the_mean(model, image, mean):
+    result = enhance(model, image, exposure=mean)
+    assert result.mean().item() == pytest.approx(mean, abs=1e-4)
+
+
+def test_exposure_that_a_picture_cannot_have(lean):
+    with pytest.raises(ValueError, match="black"):
+        light.factor_for_mean(torch.zeros(3, 4, 4), 0.5)
+
+
+def test_strength(model, image):
+    bright = enhance(model, image)
+    assert torch.equal(enhance(model, image, strength=0.0), image)
+    assert torch.equal(enhance(model, image, strength=1.0), bright)
+    half = enhance(model, image, strength=0.5)
+    expected = (image**light.GAMMA + bright**light.GAMMA) / 2
+    torch.testing.assert_close(half**light.GAMMA, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"brightness": float("nan")}, "brightness"),
+        ({"exposure": 0.0}, "exposure"),
+        ({"exposure": 1.0}, "exposure"),
+        ({"exposure": "bright"}, "exposure"),
+        ({"strength": 1.1}, "strength"),
+        ({"strength": float("nan")}, "strength"),
+        ({"precision": "fp8"}, "precision"),
+    ],
+)
+def test_arguments_out_of_range(model, image, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        enhance(model, image, **arguments)
+
+
+def test_the_light_is_of_the_whole_picture(lean, image):
+    """Computed once, and the same for pictures made of tiles."""
+    calls = []
+    handle = lean.illumination.register_forward_hook(lambda *_: calls.append(1))
+    large = torch.nn.functional.interpolate(image[None], size=(200, 300))[0]
+    try:
+        whole = enhance(lean, large)
+        assert len(calls) == 1
+        tiled = enhance(lean, large, tile=64)
+        assert len(calls) == 2
+    finally:
+        handle.remove()
+    assert (whole - tiled).abs().max() < 1 / 255
+
+
+def test_a_crop_under_the_light_of_its_whole_is_a_crop_of_the_result(lean):
+    picture = torch.rand(1, 3, 320, 320) * 0.2
+    equalized = retinex.equalize(picture[0])[None]
+    low = preprocess.network_input(picture, equalized)
+    told = lean.light(picture, equalized)
+    over = told.over(320, 320)
+    whole = lean.typical(lean.condition(low, told, over))
+    part = (..., slice(0, 240), slice(0, 240))
+    cut = lean.typical(lean.condition(low[part], told, over[part]))
+    inner = (..., slice(0, 240 - 8 - lean.config.reach), slice(0, 240 - 8 - lean.config.reach))
+    torch.testing.assert_close(cut[inner], whole[inner], rtol=0, atol=1e-5)
+
+
+def test_samples_draw_exposures(lean, image):
+    """The mean of log means spreads as the branch says; texture alone spreads less."""
+    told = lean.light(image[None], retinex.equalize(image)[None])
+    means = torch.stack([sample.mean() for sample in draw(lean, image, samples=64)])
+    # 64 draws: a deviation's standard error is a twelfth of it, twice that and the texture's share
+    assert means.log().std().item() == pytest.approx(told.std.item(), rel=0.35)
+
+
+def test_light_is_found_as_a_change_of_the_pictures_own():
+    """An untrained branch leaves brightness and its shape as they are."""
+    model = LLFlow(NANO).eval()
+    picture = torch.rand(1, 3, 64, 96).pow(2)
+    told = model.light(picture, retinex.equalize(picture[0])[None])
+    coarse = preprocess.averaged(picture.mean(1, keepdim=True), (16, 24)) + 1 / 255
+    torch.testing.assert_close(told.exposure, coarse.mean((1, 2, 3)), rtol=1e-4, atol=0)
+    torch.testing.assert_close(told.shape, coarse / coarse.mean(), rtol=1e-4, atol=0)
+
+
+def test_a_picture_that_needs_no_brightening_stays(image):
+    model = LLFlow(NANO).eval()  # whose branch predicts the picture's own brightness
+    bright = image * 8
+    assert (enhance(model, bright) - bright).abs().max() < 0.05
+
+
+def test_networks_without_the_branch_take_no_light(nano, lean, image):
+    told = lean.light(image[None], retinex.equalize(image)[None])
+    assert nano.light(image[None], image[None]) is None
+    with pytest.raises(ValueError, match="without an illumination branch"):
+        nano.condition(torch.rand(1, 6, 16, 16), told)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 300), (400, 600), (97, 131)])
+def test_average_over_areas(size):
+    picture = torch.rand(2, *size, dtype=torch.float64)
+    result = preprocess.averaged(picture, (4, 6))
+    assert result.shape == (2, 4, 6)
+    torch.testing.assert_close(result.mean((1, 2)), picture.mean((1, 2)))
+    if size == (400, 600):
+        blocks = picture.reshape(2, 4, 100, 6, 100).mean((2, 4))
+        torch.testing.assert_close(result, blocks)
+
+
+@pytest.mark.parametrize("precision", ["auto", "bf16"])
+def test_networks_in_bf16_make_nearly_the_same_picture(model, image, precision):
+    exact = enhance(model, image)
+    close = enhance(model, image, precision=precision)
+    # bf16 has 8 bits; a random network amplifies more than a trained one
+    assert (exact - close).abs().mean() < 0.02
+    assert torch.equal(close, enhance(model, image, precision=precision))
