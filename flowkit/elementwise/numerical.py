@@ -15,8 +15,9 @@ def solve(
 ) -> tuple[Tensor, Tensor]:
     """x with f(x) = y between low and high, and log dx/dy.
 
-    Bisection, then one Newton step, which carries the gradient to y and to whatever `function`
-    depends on (implicit function theorem).
+    Bisection, then two Newton steps, which carry gradients to y and to whatever `function` depends
+    on, as the implicit function theorem has them. (The error of a Newton step is the square of the
+    one before, so the first step is right in the first derivative, the second up to the third.)
 
     Args:
         function: f, increasing: x -> (f(x), log df/dx), elementwise.
@@ -29,6 +30,7 @@ def solve(
             below = function(middle)[0] < y
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         x = (low + high) / 2
-    value, log_slope = function(x)
-    x = x - (value - y) * (-log_slope).exp().detach()
+    for _ in range(2):
+        value, log_slope = function(x)
+        x = x - (value - y) * (-log_slope).exp()
     return x, -function(x)[1]

@@ -5,7 +5,8 @@ from flowkit.layers.autoregressive import Autoregressive
 from flowkit.layers.coupling import Coupling
 from flowkit.layers.flip import Flip
 from flowkit.layers.folded import FoldedLinear
-from flowkit.layers.injector import GivenInjector, Injector
+from flowkit.layers.given_injector import GivenInjector
+from flowkit.layers.injector import Injector
 from flowkit.layers.linear import InvertibleLinear
 from flowkit.layers.parameterized import Parameterized
 from flowkit.layers.permute import Permute

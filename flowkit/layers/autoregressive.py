@@ -18,7 +18,7 @@ from flowkit.contract import (
     require_shape,
 )
 from flowkit.elementwise import Affine, Elementwise, RationalQuadraticSpline, apply
-from flowkit.layers.parameterized import WithNet, with_folded_net
+from flowkit.layers.with_net import WithNet, with_folded_net
 from flowkit.nets import MADE
 from flowkit.nets.conditioner import Net, build
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from flowkit.contract import Bijection, Cond, Example, exactly, require_at_least
 from flowkit.elementwise import Additive, Affine, Elementwise, RationalQuadraticSpline
-from flowkit.layers.parameterized import WithNet, with_folded_net
+from flowkit.layers.with_net import WithNet, with_folded_net
 from flowkit.nets import MLP, ConvNet
 from flowkit.nets.conditioner import Net, build
 

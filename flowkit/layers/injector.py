@@ -6,18 +6,12 @@ from functools import partial
 
 from torch import Tensor
 
-from flowkit.conditions import Unchanged, everywhere, require_cond, require_places
-from flowkit.contract import (
-    Bijection,
-    Cond,
-    Example,
-    HoldsCondition,
-    exactly,
-    require_at_least,
-)
+from flowkit.conditions import everywhere, require_cond
+from flowkit.contract import Bijection, Cond, Example, exactly, require_at_least
 from flowkit.elementwise import Affine, Elementwise, RationalQuadraticSpline
-from flowkit.layers.parameterized import WithNet, require_params, with_folded_net
-from flowkit.layers.pointwise import Pointwise
+from flowkit.layers.given_injector import GivenInjector
+from flowkit.layers.parameterized import require_params
+from flowkit.layers.with_net import WithNet, with_folded_net
 from flowkit.nets import MLP, ConvNet
 from flowkit.nets.conditioner import Net, ask, build
 
@@ -57,7 +51,10 @@ class Injector(WithNet):
         return require_params(self, everywhere(ask(self.net, cond), x), self.channels, self.how, x)
 
     def given(self, cond: Cond) -> Bijection:
-        return GivenInjector(self, cond) if exactly(self, Injector) else super().given(cond)
+        if not exactly(self, Injector):
+            return super().given(cond)
+        cond = require_cond(self, cond, self.cond_channels)
+        return GivenInjector(self.channels, self.how, self.net, cond)
 
     def fold(self) -> Bijection:
         return with_folded_net(self) if exactly(self, Injector) else super().fold()
@@ -73,25 +70,3 @@ class Injector(WithNet):
                 lambda: cls(2, mlp, cond_channels=2), (2, 3), (2,), name="vector at every place"
             ),
         ]
-
-
-class GivenInjector(Pointwise, HoldsCondition):
-    """An `Injector` under one condition: its numbers are known."""
-
-    def __init__(self, injector: Injector, cond: Cond) -> None:
-        cond = require_cond(injector, cond, injector.cond_channels)
-        super().__init__(injector.channels, injector.how, numbers=ask(injector.net, cond))
-        self.net, self.cond_shape = injector.net, tuple(cond.shape)
-        self.unchanged = Unchanged(injector.net)
-
-    def params(self, x: Tensor, cond: Cond) -> Tensor:
-        self.unchanged.require("Injector", self.net)
-        require_places("Injector", self.cond_shape, x)
-        return super().params(x, cond)
-
-    @classmethod
-    def examples(cls) -> list[Example]:
-        def build() -> GivenInjector:
-            return cls(Injector(2, partial(MLP, hidden=4), cond_channels=3), Tensor([[1, 2, 3]]))
-
-        return [Example(build, (2,))]

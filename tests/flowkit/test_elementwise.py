@@ -189,6 +189,7 @@ def test_the_gradient_of_solve_is_the_implicit_one():
     y = how.forward(x, params)[0].detach().requires_grad_()
     params.requires_grad_()
     torch.autograd.gradcheck(how.inverse, (y, params), fast_mode=True)
+    torch.autograd.gradgradcheck(how.inverse, (y, params), fast_mode=True)
     a = F.softplus(params[:, 0])
     slope = torch.sigmoid(x) + 3 * a * x**2
     by_y, by_params = torch.autograd.grad(how.inverse(y, params)[0].sum(), (y, params))
