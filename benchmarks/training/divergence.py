@@ -32,7 +32,7 @@ def plain(recipe: Recipe, files: list[data.PairFiles]) -> list[dict]:
     model = LLFlow(recipe.config())
     pairs = data.read_pairs(files, "pairs")
     crops = data.Crops(pairs, size=recipe.crop, batch=recipe.batch, seed=recipe.seed)
-    model.initialize(*crops[0])
+    model.initialize(crops[0].bright, crops[0].low)
     objective, schedule = Objective(model), Schedule(recipe, recipe.steps)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
     records = []
@@ -40,7 +40,7 @@ def plain(recipe: Recipe, files: list[data.PairFiles]) -> list[dict]:
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate(step)
         optimizer.zero_grad()
-        loss = objective("nll", *crops[step])["loss"].mean()
+        loss = objective("nll", crops[step].bright, crops[step].low)["loss"]
         loss.backward()
         norm = torch.nn.utils.get_total_norm(p.grad for p in model.parameters())
         optimizer.step()

@@ -10,7 +10,7 @@ from llflow.training.batches import Batches
 from llflow.training.recipe import Recipe
 from llflow.training.schedule import Schedule
 
-SIZES = ((2, 0.5, 8), (1, 0.5, 16))
+SIZES = ((2, 0.5, 8), (1, 0.5, 16, 4))
 
 
 def test_a_pair_averaged_down_is_equalized_after_that(pairs_folder):
@@ -27,28 +27,31 @@ def test_a_pair_averaged_down_is_equalized_after_that(pairs_folder):
     assert data.averaged_down(pair, 7).bright.shape == (3, 5, 6)  # of 40×48
 
 
-def test_a_stage_has_its_pictures_and_crops(pairs_folder):
+def test_a_stage_has_its_pictures_and_crops(pairs_folder, nano_size):
     files = data.find_pairs(pairs_folder)
     schedule = Schedule(Recipe(**SHORT | {"sizes": SIZES}), 10)
     batches = Batches(schedule, files, None)
     small = [data.averaged_down(data.read_pair(pair), 2) for pair in files]
     expected = data.Crops(small, size=8, batch=2, seed=3)
     for step in (0, 4):
-        bright, low, selector = batches.at(schedule, step)
-        assert torch.equal(bright, expected[step][0])
-        assert torch.equal(low, expected[step][1])
-        assert selector.shape == (2,)
+        batch = batches.at(schedule, step)
+        assert batch.keys() == {"bright", "low", "from_reference"}
+        assert torch.equal(batch["bright"], expected[step].bright)
+        assert torch.equal(batch["low"], expected[step].low)
+        assert batch["from_reference"].shape == (2,)
     dark = small[0].dark[:, :8, :8].float() / 255
-    assert low.shape == (2, *preprocess.network_input(dark, dark).shape)
-    assert batches.at(schedule, 5)[0].shape == (2, 3, 16, 16)
+    assert batch["low"].shape == (2, *preprocess.network_input(dark, dark).shape)
+    assert batches.at(schedule, 5)["bright"].shape == (4, 3, 16, 16)
 
 
-def test_batches_are_cut_ahead_in_order(pairs_folder):
+def test_batches_are_cut_ahead_in_order(pairs_folder, nano_size):
     schedule = Schedule(Recipe(**SHORT | {"sizes": SIZES}), 6)
     batches = Batches(schedule, data.find_pairs(pairs_folder), None)
     ahead = list(batches.ahead(schedule, range(1, 6)))
     for step, batch in enumerate(ahead, 1):
-        assert all(map(torch.equal, batch, batches.at(schedule, step)))
+        expected = batches.at(schedule, step)
+        assert batch.keys() == expected.keys()
+        assert all(torch.equal(batch[name], expected[name]) for name in batch)
     assert list(batches.ahead(schedule, range(6, 6))) == []
 
 

@@ -232,7 +232,7 @@ def unpack(bright, low):
 @given(seed=st.integers(0, 1000), step=st.integers(0, 10_000))
 def test_the_three_pictures_show_one_window(seed, step):
     crops = Crops([coded_pair("a", 40, 56), coded_pair("b", 24, 24)], size=16, batch=4, seed=seed)
-    bright, low = crops[step]
+    bright, low, *_ = crops[step]
     assert bright.shape == (4, 3, 16, 16)
     assert low.shape == (4, 6, 16, 16)
     assert bright.dtype == low.dtype == torch.float32
@@ -250,7 +250,7 @@ def test_the_three_pictures_show_one_window(seed, step):
 
 def test_the_network_reads_what_enhancement_gives_it():
     pair = coded_pair("a", 16, 16)
-    low = Crops([pair], size=16, batch=1, seed=0)[0][1]
+    low = Crops([pair], size=16, batch=1, seed=0)[0].low
     expected = preprocess.network_input(pair.dark / 255, pair.equalized / 255)
     turned = [torch.rot90(expected, k, (1, 2)) for k in range(4)]
     assert any(torch.equal(low[0], x) for t in turned for x in (t, t.flip(2)))
@@ -270,7 +270,7 @@ def test_every_window_and_every_turn_comes_up():
     crops = Crops([coded_pair("a", 18, 18)], size=16, batch=64, seed=0)
     corners = set()
     for step in range(10):
-        place = unpack(*crops[step])[2][:, :2]
+        place = unpack(*crops[step][:2])[2][:, :2]
         corners |= {(tuple(p[:, 0, 0].tolist()), tuple(p[:, 0, 1].tolist())) for p in place}
     # The window's own corner and direction: 3×3 windows, 4 turns, mirrored or not.
     assert len(corners) == 9 * 8
@@ -280,10 +280,10 @@ def test_synthetic_pairs_get_their_share():
     real, synthetic = coded_pair("a", 16, 16), coded_pair("a", 16, 16)
     synthetic.bright[2] = 99
     crops = Crops([real], [synthetic], synthetic_share=0.3, size=16, batch=400, seed=0)
-    share = (unpack(*crops[0])[2][:, 2, 0, 0] == 99).float().mean()
+    share = (unpack(*crops[0][:2])[2][:, 2, 0, 0] == 99).float().mean()
     assert 0.21 < share < 0.39  # four standard deviations
     alone = Crops([real], synthetic_share=0.3, size=16, batch=4, seed=0)
-    assert (unpack(*alone[0])[2][:, 2] == 30).all()
+    assert (unpack(*alone[0][:2])[2][:, 2] == 30).all()
 
 
 def test_pictures_smaller_than_the_crop_are_named():

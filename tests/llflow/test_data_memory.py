@@ -105,7 +105,7 @@ def test_a_synthetic_pair_of_each(files):
 
 def test_crops_of_windows(files):
     pairs = data.read_pairs(files[:4], "pairs", memory=9 * 400 * 4)
-    bright, low = Crops(pairs, size=16, batch=2, seed=0)[5]
+    bright, low, *_ = Crops(pairs, size=16, batch=2, seed=0)[5]
     assert bright.shape == (2, 3, 16, 16)
     assert low.shape == (2, 6, 16, 16)
     with pytest.raises(data.DataError, match="smaller than the crop of 24: a, b, c, d"):

@@ -42,7 +42,7 @@ def test_l1_is_the_error_of_the_picture_at_the_priors_mean(model, pair):
     terms = Objective(model, l1_weight=7.0)("l1", bright, low)
     assert terms.keys() == {"loss", "l1"}
     torch.testing.assert_close(terms["l1"], by_hand)
-    torch.testing.assert_close(terms["loss"], 7 * by_hand)
+    torch.testing.assert_close(terms["loss"], 7 * by_hand.mean())
 
 
 def test_nll_is_the_models(model, pair):
@@ -50,16 +50,15 @@ def test_nll_is_the_models(model, pair):
     terms = Objective(model)("nll", *pair, selector)
     assert terms.keys() == {"loss", "nll"}
     torch.testing.assert_close(terms["nll"], model.nll(*pair, selector))
-    assert torch.equal(terms["loss"], terms["nll"])
+    assert torch.equal(terms["loss"], terms["nll"].mean())
 
 
 def test_nll_plus_l1_is_the_weighted_sum(model, pair):
     objective = Objective(model, l1_weight=7.0)
     nll, l1, both = (objective(loss, *pair, True) for loss in ("nll", "l1", "nll+l1"))
-    torch.testing.assert_close(both["loss"], nll["nll"] + 7 * l1["l1"])
+    torch.testing.assert_close(both["loss"], (nll["nll"] + 7 * l1["l1"]).mean())
     torch.testing.assert_close(both["nll"], nll["nll"])
     torch.testing.assert_close(both["l1"], l1["l1"])
-    assert both["loss"].shape == (2,)
 
 
 def test_l1_at_the_references_mean(model, pair):
@@ -70,7 +69,8 @@ def test_l1_at_the_references_mean(model, pair):
     free = (scaled - bright).abs().mean((1, 2, 3))
     terms = Objective(model, 7.0, exposure_free=0.25)("l1", *pair)
     torch.testing.assert_close(terms["exposure_free"], free)
-    torch.testing.assert_close(terms["loss"], 7 * (0.75 * terms["l1"] + 0.25 * free))
+    weighted = 7 * (0.75 * terms["l1"] + 0.25 * free)
+    torch.testing.assert_close(terms["loss"], weighted.mean())
     torch.testing.assert_close(terms["l1"], Objective(model)("l1", *pair)["l1"])
 
 
@@ -110,14 +110,17 @@ def test_similarity_is_scikit_images():
 
 
 def test_colors_are_of_what_can_be_seen():
-    picture = torch.tensor([0.6, 0.3, 0.1]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
-    expected = torch.tensor([0.6, 0.3, 0.1]) / 1.05
-    torch.testing.assert_close(colors(picture)[0, :, 0, 0], expected)
-    assert torch.equal(colors(2 * picture - 1), colors((2 * picture - 1).clamp(0, 1)))
+    picture = torch.tensor([0.6, 0.3, 0.1]).view(1, 3, 1, 1).expand(1, 3, 8, 4)
+    expected = torch.tensor([0.6, 0.3, 0.1]) / 1.03
+    torch.testing.assert_close(colors(picture)[0, :, 1, 0], expected)
+    assert colors(picture).shape == (1, 3, 2, 1)
+    noise = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    noise -= noise.mean((2, 3), keepdim=True)
+    torch.testing.assert_close(colors(picture[:, :, :4] + noise)[0, :, 0, 0], expected)
     assert not colors(-picture).any()
     dark = torch.full((1, 3, 4, 4), 1e-3).requires_grad_()
     colors(dark)[:, 0].sum().backward()
-    assert dark.grad.abs().max() < 1 / 0.05  # a color map's own slope there is above 300
+    assert dark.grad.abs().sum() < 16 / 0.03  # a color map's own slope there is above 300
 
 
 def test_structure_and_colors_are_weighted_and_shown(model, pair):
@@ -129,7 +132,7 @@ def test_structure_and_colors_are_weighted_and_shown(model, pair):
     by_hand = (colors(picture) - colors(bright)).abs().mean((1, 2, 3))
     torch.testing.assert_close(terms["colors"], by_hand)
     whole = terms["nll"] + 7 * terms["l1"] + 8 * terms["structure"] + 3 * terms["colors"]
-    torch.testing.assert_close(terms["loss"], whole)
+    torch.testing.assert_close(terms["loss"], whole.mean())
 
 
 def test_samples_have_losses_of_their_own(model, pair):
@@ -137,7 +140,7 @@ def test_samples_have_losses_of_their_own(model, pair):
     both = objective("l1", *pair)
     for index in range(2):
         alone = objective("l1", *(x[index : index + 1] for x in pair))
-        for name, term in alone.items():
+        for name, term in (item for item in alone.items() if item[0] != "loss"):
             # Batches are convolved in another order.
             torch.testing.assert_close(term, both[name][index : index + 1], rtol=1e-4, atol=1e-5)
 
@@ -165,7 +168,7 @@ def test_the_standard_prior_is_a_unit_normal(nano, pair):
 def moved(model, loss, pair, **options):
     """Names of the parameters with a gradient that isn't zero."""
     model.zero_grad()
-    Objective(model)(loss, *pair, **options)["loss"].mean().backward()
+    Objective(model)(loss, *pair, **options)["loss"].backward()
     named = model.named_parameters()
     return {name for name, p in named if p.grad is not None and p.grad.any()}
 
@@ -184,7 +187,7 @@ def moved(model, loss, pair, **options):
 )
 def test_gradients_reach_every_parameter(model, pair, loss, weights):
     model.zero_grad()
-    Objective(model, **weights)(loss, *pair)["loss"].mean().backward()
+    Objective(model, **weights)(loss, *pair)["loss"].backward()
     named = model.named_parameters()
     assert [name for name, p in named if p.grad is None or not p.grad.any()] == []
 
@@ -200,7 +203,7 @@ def test_the_color_head_learns_from_its_own_samples_alone(nano, model, pair):
     seen_first = last.rsplit(".", 3)[0].rsplit(".", 1)[0]
     unused = {f"{seen_first}.{4 * nano.config.steps - 1}.net.first.weight"}
     assert moved(standard, "l1", pair) == everything - head - unused
-    Objective(standard)("nll", *pair)["loss"].mean().backward()
+    Objective(standard)("nll", *pair)["loss"].backward()
     grads = [standard.get_parameter(name).grad for name in head]
     assert all(grad is not None for grad in grads)  # 0, so that other processes don't wait for it
 
@@ -220,7 +223,7 @@ def saved_bytes(model, loss, pair):
 
     model.zero_grad()
     with saved_tensors_hooks(pack, lambda tensor: tensor):
-        value = Objective(model, l1_weight=7.0)(loss, *pair)["loss"].mean()
+        value = Objective(model, l1_weight=7.0)(loss, *pair)["loss"]
     value.backward()
     return sum(sizes.values()), value.detach(), [p.grad.clone() for p in model.parameters()]
 
@@ -256,7 +259,7 @@ def test_in_bf16_the_latent_and_its_log_det_stay_float32(model, pair):
     assert seen == [torch.bfloat16]
     assert [x.dtype for x in flow] == [torch.float32] * 2
     assert {term.dtype for term in terms.values()} == {torch.float32}
-    terms["loss"].mean().backward()
+    terms["loss"].backward()
     assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
     plain = objective("nll+l1", *pair)
     # bf16 has 8 bits of mantissa; the nets' outputs are 0.1 or so of what they shift.

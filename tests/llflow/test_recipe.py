@@ -45,11 +45,21 @@ from llflow.training.recipe import Recipe, RecipeError
         {"structure": -1.0},
         {"colors": math.nan},
         {"sizes": ((4,), (1, 1.0))},
-        {"sizes": ((4, 1.0, 96, 1),)},
+        {"sizes": ((4, 1.0, 96, 1, 1),)},
         {"sizes": ((0, 1.0),)},
         {"sizes": ((1.5, 1.0),)},
         {"sizes": ((2, 0.0), (1, 1.0))},
         {"sizes": ((1, 1.0, 100),)},
+        {"sizes": ((1, 1.0, 96, 2.5),)},
+        {"sizes": ((1, 1.0, 96, 0),)},
+        {"nll_share": 0.0},
+        {"gains": 1.5},
+        {"skies": -0.1},
+        {"illumination_error": math.inf},
+        {"thumbnails": -1},
+        {"scales_rate": 0.0},
+        {"nets_rate": 2.0},
+        {"wildest": 1.0},
         {"sizes": ((2, 0.5), (1, 0.4))},
     ],
     ids=str,
@@ -91,9 +101,9 @@ def test_an_unknown_setting_is_named_with_the_nearest():
 
 
 def test_sizes_come_as_arrays_or_as_text():
-    expected = ((4, 0.4, 96), (2, 0.3), (1, 0.3))
-    assert Recipe(sizes=[[4, 0.4, 96], [2, 0.3], [1, 0.3]]).sizes == expected
-    assert Recipe(sizes="4:0.4:96,2:0.3,1:0.3").sizes == expected
+    expected = ((4, 0.4, 96, 8), (2, 0.3, 112), (1, 0.3))
+    assert Recipe(sizes=[[4, 0.4, 96, 8], [2, 0.3, 112], [1, 0.3]]).sizes == expected
+    assert Recipe(sizes="4:0.4:96:8,2:0.3:112,1:0.3").sizes == expected
     with pytest.raises(RecipeError, match=r"recipe: expected sizes as .*, got 'half'$"):
         Recipe(sizes="half")
 
@@ -107,6 +117,9 @@ def test_sizes_come_as_arrays_or_as_text():
         ({"structure": 8.0}, "loss l1 or nll.l1 with structure, got 'nll'$"),
         ({"colors": 8.0}, "with colors, got 'nll'$"),
         ({"exposure_free": 0.5}, "with exposure_free, got 'nll'$"),
+        ({"saturation": 1.0}, "with saturation, got 'nll'$"),
+        ({"gains": 0.3, "size": "small"}, "an illumination branch with gains, .*, got 'small'$"),
+        ({"skies": 0.6, "unchanged": 0.5}, "1 together at most, got 0.6 and 0.5$"),
     ],
 )
 def test_settings_that_do_not_go_together(changes, message):
@@ -119,6 +132,7 @@ def test_networks_of_recipes(nano_size):
     assert Recipe().config() == SIZES["tiny"]
     assert Recipe(prior="standard").config().prior == "standard"
     encoder = Recipe(encoder_only=True, loss="l1").config()
+    assert encoder == Recipe().config().without_flow()
     assert (encoder.steps, encoder.color_head) == (0, "full")
 
 
@@ -146,13 +160,20 @@ def test_every_shipped_recipe_reads():
     [
         ("small", {"size": "small", "steps": 45_000}),
         ("large", {"size": "large", "steps": 40_000, "warmup": 3_000}),
-        ("tiny", {"size": "tiny"}),
     ],
 )
 def test_recipes_hold_the_figures_of_the_paper_and_its_release(name, expected):
     recipe = asdict(Recipe.read(name))
     expected = PAPER | expected
     assert {key: recipe[key] for key in expected} == expected
+
+
+def test_tiny_is_made_for_a_processor():
+    recipe = Recipe.read("tiny")
+    assert recipe.hours > 0
+    assert recipe.precision == "auto"
+    assert {size[0] for size in recipe.sizes} == {4, 2, 1}
+    assert recipe.wildest < math.inf
 
 
 def test_fine_tuning_starts_from_the_shipped_weights_of_its_size():

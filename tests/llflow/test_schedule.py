@@ -34,7 +34,7 @@ def test_without_an_end_a_run_is_at_its_beginning(annealing):
     settings = {"annealing": annealing, "sizes": ((4, 0.5), (1, 0.5)), "warmup": 10}
     endless = schedule(math.inf, learning_rate=0.8, **settings)
     assert [endless.learning_rate(step) for step in (4, 9, 10**6)] == pytest.approx([0.4, 0.8, 0.8])
-    assert endless.stage(10**6) == Stage(4, 160)
+    assert endless.stage(10**6) == Stage(4, 160, 16)
 
 
 def test_pretraining_takes_nll_first():
@@ -43,12 +43,13 @@ def test_pretraining_takes_nll_first():
 
 
 def test_sizes_follow_one_another():
-    sizes = ((4, 0.4, 96), (2, 0.3), (1, 0.3, 128))
-    steps = schedule(sizes=sizes, crop=112)
+    sizes = ((4, 0.4, 96, 8), (2, 0.3), (1, 0.3, 128))
+    steps = schedule(sizes=sizes, crop=112, batch=6)
     stages = [steps.stage(step) for step in (0, 399, 400, 699, 700, 999, 1000)]
-    quarter, half, full = Stage(4, 96), Stage(2, 112), Stage(1, 128)
+    quarter, half, full = Stage(4, 96, 8), Stage(2, 112, 6), Stage(1, 128, 6)
     assert stages == [quarter, quarter, half, half, full, full, full]
-    assert schedule(crop=112).stage(0) == Stage(1, 112)
+    assert schedule(crop=112).stage(0) == Stage(1, 112, 16)
+    assert quarter.pixels == 8 * 96 * 96
 
 
 def test_a_budget_in_steps():
@@ -59,3 +60,6 @@ def test_a_budget_in_steps():
     # A quarter of the pixels for half of the steps: 1 s, then 4 s, on average 2.5 s.
     growing = schedule(math.inf, sizes=((2, 0.5, 80), (1, 0.5, 160)))
     assert steps_within(growing, 20, 1000.0, 1.0) == 420
+    # As many pixels in all steps.
+    even = schedule(math.inf, sizes=((2, 0.5, 80, 16), (1, 0.5, 160, 4)))
+    assert steps_within(even, 0, 1000.0, 1.0) == 1000

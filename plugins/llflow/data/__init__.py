@@ -1,6 +1,6 @@
 """Pairs of a dark and a bright picture: found, checked, read, split by scene, cut into batches."""
 
-from llflow.data.crops import Crops
+from llflow.data.crops import Crops, Samples
 from llflow.data.layouts import Found, find_pairs, look
 from llflow.data.lookalikes import (
     find_scenes,
@@ -11,6 +11,7 @@ from llflow.data.lookalikes import (
     thumbnail,
     thumbnails,
 )
+from llflow.data.luminance import coarse_luminance
 from llflow.data.pairs import (
     MEMORY,
     DataError,
@@ -26,7 +27,15 @@ from llflow.data.pairs import (
 from llflow.data.photographs import synthetic_from
 from llflow.data.report import Report, check
 from llflow.data.scenes import hold_out, read_clusters, read_split, scenes_of, write_split
-from llflow.data.synthetic import darken, synthetic_pair, synthetic_pairs
+from llflow.data.synthetic import (
+    Synthesis,
+    darken,
+    night_sky,
+    synthetic_pair,
+    synthetic_pairs,
+)
+from llflow.data.variety import Variety
+from llflow.data.wholes import Thumbnails, Wholes
 
 __all__ = [
     "MEMORY",
@@ -36,8 +45,14 @@ __all__ = [
     "Pair",
     "PairFiles",
     "Report",
+    "Samples",
+    "Synthesis",
+    "Thumbnails",
+    "Variety",
+    "Wholes",
     "averaged_down",
     "check",
+    "coarse_luminance",
     "darken",
     "find_pairs",
     "find_scenes",
@@ -48,6 +63,7 @@ __all__ = [
     "likeness",
     "look",
     "named",
+    "night_sky",
     "read_clusters",
     "read_pair",
     "read_pairs",

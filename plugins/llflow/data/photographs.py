@@ -9,16 +9,8 @@ from pathlib import Path
 
 from torch.nn.functional import avg_pool2d
 
-from llflow.data.pairs import (
-    MEMORY,
-    DataError,
-    Pair,
-    generator,
-    kept,
-    pair_of,
-    read_picture,
-)
-from llflow.data.synthetic import darken
+from llflow.data.pairs import MEMORY, DataError, Pair, kept, read_picture
+from llflow.data.synthetic import DARKENED, Synthesis
 from llflow.picture import codec
 
 log = logging.getLogger(__name__)
@@ -26,9 +18,16 @@ log = logging.getLogger(__name__)
 LARGE = 2_000_000  # pixels
 
 
-def synthetic_from(folder: Path, seed: int, crop: int, *, memory: int = MEMORY) -> list[Pair]:
-    """Pairs of the photographs in a folder and those below it, each with a dark one made of it by
-    `darken`; named by their path in the folder.
+def synthetic_from(
+    folder: Path,
+    seed: int,
+    crop: int,
+    synthesis: Synthesis = DARKENED,
+    *,
+    memory: int = MEMORY,
+) -> list[Pair]:
+    """Pairs of the photographs in a folder and those below it, each with a dark one made of it;
+    named by their path in the folder.
 
     A photograph of more than two million pixels is averaged over blocks of 2×2, 3×3, ... pixels
     until it has no more, as far as a crop still fits: a crop of full camera resolution shows little
@@ -39,6 +38,7 @@ def synthetic_from(folder: Path, seed: int, crop: int, *, memory: int = MEMORY) 
         folder: PNG, JPEG, WebP, BMP, TIFF and AVIF in it are read.
         seed: decides, with its name, how a photograph is darkened.
         crop: side of a training crop in pixels.
+        synthesis: how the dark ones are made.
         memory: bytes for all, see `kept`.
 
     Raises:
@@ -46,7 +46,7 @@ def synthetic_from(folder: Path, seed: int, crop: int, *, memory: int = MEMORY) 
         OSError: the folder or a file can't be read.
     """
     paths = _paths(folder)
-    made = (_pair(path, str(path.relative_to(folder)), seed, crop) for path in paths)
+    made = (_pair(path, str(path.relative_to(folder)), seed, crop, synthesis) for path in paths)
     pairs = kept(made, len(paths), "photographs", memory)
     large = [pair for pair in pairs if min(pair.bright.shape[1:]) >= crop]
     if not large:
@@ -84,10 +84,10 @@ def _paths(folder: Path) -> list[Path]:
     return paths
 
 
-def _pair(path: Path, name: str, seed: int, crop: int) -> Pair:
+def _pair(path: Path, name: str, seed: int, crop: int, synthesis: Synthesis) -> Pair:
     bright = read_picture(path)
     _, height, width = bright.shape
     block = min(math.ceil(math.sqrt(height * width / LARGE)), min(height, width) // crop)
     if block > 1:
         bright = avg_pool2d(bright, block)
-    return pair_of(name, darken(bright, generator(name, seed)), bright)
+    return synthesis.pair(name, bright, seed)

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from llflow import data
+from llflow.network.model import LeanConfig
 from llflow.training.recipe import Recipe
 from llflow.training.schedule import Schedule, Stage
 
-Batch = tuple[Tensor, Tensor, Tensor]
+Batch = dict[str, Tensor]
 
 
 class Batches:
-    """(bright, low, which samples take the reference's prior) of a step, see `data.Crops`.
+    """What `Objective` takes, by name, for each step.
 
     Args:
         schedule: its stages say how far pictures are averaged down, and how large crops are.
@@ -37,11 +38,30 @@ class Batches:
         stages = [stage for stage, _ in schedule.stages()]
         pairs, synthetic = data.read_pairs(files, "training pairs"), []
         if recipe.synthetic_share:
-            synthetic = data.synthetic_pairs(files, recipe.seed)
+            synthesis = data.Synthesis(recipe.skies, recipe.unchanged)
+            synthetic = data.synthetic_pairs(files, recipe.seed, synthesis)
             if photographs is not None:
                 side = max(stage.factor * stage.crop for stage in stages)
-                synthetic += data.synthetic_from(photographs, recipe.seed, side)
+                synthetic += data.synthetic_from(photographs, recipe.seed, side, synthesis)
+        self.variety = data.Variety(
+            permuted=recipe.permuted,
+            gammas=recipe.gammas,
+            gains=recipe.gains,
+            illumination_error=recipe.illumination_error,
+            jitter=recipe.jitter,
+        )
         self.crops = {stage: self._crops(pairs, synthetic, stage) for stage in stages}
+        self.is_lit = isinstance(recipe.config(), LeanConfig)
+        self.wholes = None
+        if self.is_lit and recipe.thumbnails:
+            self.wholes = data.Wholes(
+                pairs,
+                synthetic,
+                synthetic_share=recipe.synthetic_share,
+                batch=recipe.thumbnails,
+                seed=recipe.seed,
+                variety=self.variety,
+            )
 
     def _crops(
         self, pairs: Sequence[data.Pair], synthetic: Sequence[data.Pair], stage: Stage
@@ -55,8 +75,9 @@ class Batches:
                 made,
                 synthetic_share=self.recipe.synthetic_share,
                 size=stage.crop,
-                batch=self.recipe.batch,
+                batch=stage.batch,
                 seed=self.recipe.seed,
+                variety=self.variety,
             )
         except data.DataError as error:
             if stage.factor == 1:
@@ -65,8 +86,15 @@ class Batches:
 
     def at(self, schedule: Schedule, step: int) -> Batch:
         """The batch of a step, of the stage that the schedule puts it in."""
-        bright, low = self.crops[schedule.stage(step)][step]
-        return bright, low, torch.from_numpy(_selector(self.recipe, step))
+        stage = schedule.stage(step)
+        batch = self.crops[stage][step]._asdict()
+        if not self.recipe.jitter:
+            del batch["noisy"]
+        if not self.is_lit:
+            del batch["illumination"], batch["log_exposure"]
+        if self.wholes is not None:
+            batch |= self.wholes[step]._asdict()
+        return batch | {"from_reference": torch.from_numpy(_selector(self.recipe, stage, step))}
 
     def ahead(self, schedule: Schedule, steps: range) -> Iterator[Batch]:
         """The batches of these steps, each cut while the one before is computed on."""
@@ -80,7 +108,7 @@ class Batches:
                 yield batch
 
 
-def _selector(recipe: Recipe, step: int) -> np.ndarray:
+def _selector(recipe: Recipe, stage: Stage, step: int) -> np.ndarray:
     """Which samples take the reference's prior (eq. 9), decided by seed and step alone."""
-    rng = np.random.default_rng([recipe.seed, step, recipe.batch])  # the samples have those below
-    return rng.random(recipe.batch) < recipe.reference_prior
+    rng = np.random.default_rng([recipe.seed, step, stage.batch])  # the samples have those below
+    return rng.random(stage.batch) < recipe.reference_prior

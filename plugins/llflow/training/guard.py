@@ -1,4 +1,4 @@
-"""Steps that aren't finite: skipped, and after some in a row the run goes back."""
+"""Steps that aren't finite, or wild: skipped, and after some in a row the run goes back."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from flowkit import Drifted
 from llflow.errors import LLFlowError
 from llflow.training.state import State
 
-ROLL_BACK_AFTER = 5  # consecutive steps that aren't finite
+ROLL_BACK_AFTER = 5  # consecutive steps that were skipped
+USUAL_AFTER = 100  # steps: only then it is known which norm is usual
 GIVE_UP_BELOW = 1 / 32  # of the learning rate, which every roll-back halves
 
 
 class Diverged(LLFlowError, ArithmeticError):
-    """Losses or gradients weren't finite again and again."""
+    """Losses or gradients weren't finite, or wild, again and again."""
 
 
 class Guard:
     """Says which steps are taken, and goes back where none is any more.
 
+    A step is wild if the norm of its gradient is the recipe's `wildest` times the usual one: the
+    flow is about to become one whose inverse no longer is near any picture.
+
     Weights, average and optimiser go back to the anchor: what they were at the last multiple of
-    `anchor_every` steps from which a step was finite.
+    `anchor_every` steps from which a step was taken.
 
     Args:
         state: of the run.
@@ -51,27 +55,36 @@ class Guard:
             Diverged: going back didn't help, five times.
         """
         state = self.state
-        if loss.isfinite() & norm.isfinite():
+        is_finite = bool(loss.isfinite() & norm.isfinite())
+        if is_finite and not self._is_wild(norm.item()):
             if state.step % self.anchor_every == 0:
                 state.drop_anchor()
             state.bad_steps = 0
             return True
         state.bad_steps += 1
         step = state.step + 1
-        self.tell(step, f"step {step} skipped: loss {loss:.4g}, gradient norm {norm:.4g}")
+        usual = f", usually {state.usual:.4g}" if is_finite else ""
+        self.tell(step, f"step {step} skipped: loss {loss:.4g}, gradient norm {norm:.4g}{usual}")
         if state.bad_steps == ROLL_BACK_AFTER:
             self._go_back(step)
         return False
+
+    def _is_wild(self, norm: float) -> bool:
+        """And take the norm into what is usual, a wild one as twice that."""
+        state, usual = self.state, self.state.usual or norm
+        over = min(state.step + 1, USUAL_AFTER)
+        state.usual = usual + (min(norm, 2 * usual) - usual) / over
+        return state.step >= USUAL_AFTER and norm > state.recipe.wildest * usual
 
     def _go_back(self, step: int) -> None:
         self.state.roll_back()
         if self.state.caution < GIVE_UP_BELOW:
             raise Diverged(
-                f"up to step {step}, {ROLL_BACK_AFTER} steps in a row weren't finite, and going "
-                "back didn't help; a smaller learning rate may"
+                f"up to step {step}, {ROLL_BACK_AFTER} steps in a row weren't finite or were wild, "
+                "and going back didn't help; a smaller learning rate may"
             )
         self.tell(
             step,
-            f"{ROLL_BACK_AFTER} steps in a row weren't finite: back to the weights of step "
+            f"{ROLL_BACK_AFTER} steps in a row were skipped: back to the weights of step "
             f"{self.state.anchored_at}, at {self.state.caution:g} of the learning rate",
         )

@@ -14,15 +14,15 @@ from pydantic import model_validator as validator
 from pydantic.dataclasses import dataclass
 
 from llflow.errors import UsageError
-from llflow.network.model import KEEP, PRIORS, SIZES, Config
+from llflow.network.model import KEEP, PRIORS, SIZES, Config, LeanConfig
+from llflow.network.precision import PRECISIONS
 from llflow.training.objective import LOSSES
-from llflow.training.precision import PRECISIONS
 
 SHIPPED = Path(__file__).parents[1] / "recipes"
 ANNEALINGS = ("halving", "cosine")
 SIZES_LOOK_LIKE = (
-    "sizes as [factor, share of the steps] or [factor, share, crop] each, the factor whole, the "
-    "crop a multiple of 8"
+    "sizes as [factor, share of the steps], [factor, share, crop] or [factor, share, crop, batch] "
+    "each, whole but for the share, the crop a multiple of 8"
 )
 CHOICES = {
     "size": SIZES,
@@ -52,7 +52,8 @@ def _among(name: str) -> AfterValidator:
 
 
 def _tuples(value: Any) -> Any:
-    """What TOML has as arrays, and a command line as FACTOR:SHARE[:CROP],…, in tuples."""
+    """What TOML has as arrays, and a command line as FACTOR:SHARE[:CROP[:BATCH]],…, in
+    tuples."""
     if isinstance(value, str):
         try:
             parts = [part.split(":") for part in value.split(",")]
@@ -64,8 +65,8 @@ def _tuples(value: Any) -> Any:
 
 def _sizes(sizes: tuple[tuple[int | float, ...], ...]) -> tuple[tuple[int | float, ...], ...]:
     for size in sizes:
-        numbers = len(size) in (2, 3) and isinstance(size[0], int) and min(size) > 0
-        if not (numbers and _is_crop(*size[2:])):
+        whole = all(isinstance(number, int) for number in (*size[:1], *size[2:]))
+        if not (len(size) in (2, 3, 4) and whole and min(size) > 0 and _is_crop(*size[2:3])):
             raise ValueError(SIZES_LOOK_LIKE)
     if sizes and not math.isclose(sum(size[1] for size in sizes), 1, abs_tol=1e-6):
         raise ValueError("the shares of sizes to be 1 together")
@@ -73,7 +74,7 @@ def _sizes(sizes: tuple[tuple[int | float, ...], ...]) -> tuple[tuple[int | floa
 
 
 def _is_crop(crop: float = 8) -> bool:
-    return isinstance(crop, int) and crop >= 8 and crop % 8 == 0
+    return crop % 8 == 0
 
 
 Positive = Annotated[int, Field(gt=0)]
@@ -81,6 +82,8 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 Crop = Annotated[int, Field(ge=8, multiple_of=8)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Part = Annotated[float, Field(ge=0, le=1)]
 PositiveWeight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Sizes = Annotated[
     tuple[tuple[int | float, ...], ...], BeforeValidator(_tuples), AfterValidator(_sizes)
@@ -104,11 +107,15 @@ class Settings:
     sizes: Sizes = _setting(
         (),
         "pictures averaged down by a factor for a share of the steps, one after another: "
-        "FACTOR:SHARE[:CROP],…",
+        "FACTOR:SHARE[:CROP[:BATCH]],…",
     )
     learning_rate: PositiveWeight = _setting(5e-4, "Adam's, after the warm-up")
     annealing: Annotated[str, _among("annealing")] = _setting(
         "halving", "of the learning rate: halving at 50, 75, 90 and 95 %, or cosine to 1 %"
+    )
+    nets_rate: Rate = _setting(1.0, "of the flow's nets, as a factor of the learning rate")
+    scales_rate: Rate = _setting(
+        1.0, "of ActNorms, mixings and the nets' log scales, as a factor of the learning rate"
     )
     warmup: Count = _setting(500, "steps in which the learning rate rises, at most a tenth of all")
     beta2: Share = _setting(0.999, "Adam's decay of squared gradients")
@@ -116,16 +123,40 @@ class Settings:
         "nll", "nll, l1 (of the picture at the prior's mean) or nll+l1"
     )
     l1_weight: PositiveWeight = _setting(30.0, "bits per pixel for an l1 error of 1")
-    exposure_free: Annotated[float, Field(ge=0, le=1)] = _setting(
+    exposure_free: Part = _setting(
         0.0, "share of l1 that is taken of the picture at the reference's mean"
     )
     structure: Weight = _setting(0.0, "bits per pixel for an SSIM of 0 in place of 1, beside l1")
     colors: Weight = _setting(0.0, "bits per pixel for an error of 1 in the color map, beside l1")
+    saturation: Weight = _setting(0.0, "bits per pixel for a picture without color, beside l1")
+    map_colors: Weight = _setting(
+        0.0, "bits per pixel for an error of 1 in the encoder's color map, with any loss"
+    )
+    nll_share: Annotated[float, Field(gt=0, le=1)] = _setting(
+        1.0, "share of a batch that the likelihood is asked of"
+    )
     pretrain: Count = _setting(0, "first steps, which take nll whatever --loss says")
     reference_prior: Share = _setting(0.2, "p, how often the prior is the reference's color map")
     synthetic_share: Share = _setting(0.0, "of samples with a dark picture made from the bright")
+    skies: Part = _setting(0.0, "share of the synthetic ones with a night sky, which stays dark")
+    unchanged: Part = _setting(0.0, "share of the synthetic ones that are bright already")
+    permuted: Part = _setting(0.0, "share of samples with the channels in another order")
+    gammas: Part = _setting(0.0, "share of dark samples with another gamma")
+    jitter: Weight = _setting(
+        0.0, "deviation of the noise in what the likelihood is asked of, in levels of 8 bits"
+    )
+    gains: Part = _setting(0.0, "share of samples with another exposure, which the network is told")
+    illumination_error: Weight = _setting(
+        0.1, "deviation of the smooth errors in the log illumination that the network is told"
+    )
+    thumbnails: Count = _setting(
+        4, "whole pictures a step from which an illumination branch learns, where there is one"
+    )
     average: Share = _setting(0.999, "decay of the moving average of the weights")
     clip: Annotated[float, Field(gt=0)] = _setting(100.0, "largest norm of a step's gradient")
+    wildest: Annotated[float, Field(gt=1)] = _setting(
+        math.inf, "norm of a gradient, in usual ones, from which its step is left out"
+    )
     held_out: Share = _setting(0.1, "share of the scenes kept for validation")
     seed: Count = _setting(0, "decides initialisation, split, samples and priors")
     precision: Annotated[str, _among("precision")] = _setting(
@@ -149,9 +180,18 @@ class Settings:
             raise ValueError(
                 f"loss l1 and pretrain 0 with encoder_only, got {self.loss!r} and {self.pretrain!r}"
             )
-        for name in ("exposure_free", "structure", "colors"):
+        for name in ("exposure_free", "structure", "colors", "saturation"):
             if getattr(self, name) and "l1" not in self.loss:
                 raise ValueError(f"loss l1 or nll+l1 with {name}, got {self.loss!r}")
+        if self.gains and not isinstance(SIZES[self.size], LeanConfig):
+            raise ValueError(
+                f"a size with an illumination branch with gains, such as tiny, got {self.size!r}"
+            )
+        if self.skies + self.unchanged > 1:
+            raise ValueError(
+                "skies and unchanged to be 1 together at most, got "
+                f"{self.skies:g} and {self.unchanged:g}"
+            )
         return self
 
 
@@ -201,10 +241,10 @@ class Recipe(Settings):
         """Names of the recipes that come with the package."""
         return sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
-    def config(self) -> Config:
+    def config(self) -> Config | LeanConfig:
         """Of the network that is trained."""
         config = replace(SIZES[self.size], prior=self.prior)
-        return replace(config, steps=0, color_head="full") if self.encoder_only else config
+        return config.without_flow() if self.encoder_only else config
 
 
 def _in_words(error: ValidationError) -> str:

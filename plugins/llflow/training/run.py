@@ -9,11 +9,12 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -23,8 +24,9 @@ from llflow import data
 from llflow.atomic import remove_unfinished, write_atomically
 from llflow.evaluation.evaluate import validation_psnr
 from llflow.network import checkpoint
-from llflow.network.model import SIZES, LLFlow
+from llflow.network.model import SIZES, LeanConfig, LLFlow
 from llflow.training.batches import Batch, Batches
+from llflow.training.initialization import initialize_from
 from llflow.training.log import Log, side_by_side
 from llflow.training.objective import Objective
 from llflow.training.precision import precision_on
@@ -70,12 +72,7 @@ class Run:
         self.out, self.processes, self.device = out, processes, device
         self.validate_every, self.save_every = validate_every, save_every
         self.watched = validation[:: max(1, len(validation) // watched)]
-        parts = processes.count * recipe.accumulate
-        if recipe.batch % parts:
-            raise ValueError(
-                f"expected a batch that {processes.count} processes and {recipe.accumulate} parts "
-                f"divide, got {recipe.batch}"
-            )
+        _check_batches(recipe, processes)
         if photographs is not None and not recipe.synthetic_share:
             raise ValueError("photographs only count in a recipe with synthetic_share > 0")
         is_new = bool(processes.from_first(not (out / "last.pt").exists()))
@@ -101,9 +98,9 @@ class Run:
             self._begin()
 
     def _initialize(self) -> None:
-        bright, low, _ = self.samples.at(self.schedule, 0)
-        first = [self.processes.part(part).to(self.device) for part in (bright, low)]
-        self.state.model.initialize(*first)
+        first = self.samples.at(self.schedule, 0)
+        ours = {name: self.processes.part(part).to(self.device) for name, part in first.items()}
+        initialize_from(self.state.model, ours)
         self.state.averaged.module.load_state_dict(self.state.model.state_dict())
         self.state.drop_anchor()
 
@@ -116,13 +113,19 @@ class Run:
             exposure_free=recipe.exposure_free,
             structure=recipe.structure,
             colors=recipe.colors,
+            saturation=recipe.saturation,
+            map_colors=recipe.map_colors,
+            nll_share=recipe.nll_share,
         )
         if recipe.compile:
             model.compile_networks()
         if self.processes.count == 1:
             return objective
-        # Without a flow, nothing asks for the conditions at a quarter and an eighth.
-        return DistributedDataParallel(objective, find_unused_parameters=recipe.encoder_only)
+        # Without a flow, nothing asks for the conditions at a quarter and an eighth; without
+        # thumbnails, nothing for the illumination.
+        is_unasked = model.illumination is not None and not recipe.thumbnails
+        unused = recipe.encoder_only or is_unasked
+        return DistributedDataParallel(objective, find_unused_parameters=unused)
 
     def _begin(self) -> None:
         """Save before the first step, again if a run was killed here; the recipe's weights are the
@@ -137,7 +140,7 @@ class Run:
         if self.recipe.weights:
             checkpoint.save(state.model, self.out / "best.safetensors")
 
-    def batches(self) -> Iterator[list[list[Tensor]]]:
+    def batches(self) -> Iterator[list[Batch]]:
         """This process's samples of every step that is left, in the recipe's parts.
 
         With a budget of hours, the first steps of a run are timed, and then its steps are fixed.
@@ -163,10 +166,10 @@ class Run:
         if self.log is not None:
             self.log.close()
 
-    def _parts(self, batch: Batch) -> list[list[Tensor]]:
-        ours = [self.processes.part(t).to(self.device) for t in batch]
-        chunks = (t.chunk(self.recipe.accumulate) for t in ours)
-        return [list(part) for part in zip(*chunks, strict=True)]
+    def _parts(self, batch: Batch) -> list[Batch]:
+        ours = {name: self.processes.part(t).to(self.device) for name, t in batch.items()}
+        chunks = (t.chunk(self.recipe.accumulate) for t in ours.values())
+        return [dict(zip(ours, part, strict=True)) for part in zip(*chunks, strict=True)]
 
     def _plan(self, per_step: float) -> None:
         """Fix how many steps fit the hours, and save that: what follows is exact again."""
@@ -191,6 +194,11 @@ class Run:
     @property
     def is_over(self) -> bool:
         return self.state.step == self.schedule.steps
+
+    def seed_step(self) -> None:
+        """What the networks draw (dropout) is decided by seed and step alone, too."""
+        seeds = np.random.SeedSequence([self.recipe.seed, self.state.step])
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
 
     def synchronized(self, at_once: bool) -> contextlib.AbstractContextManager:
         """Gradients are added up over processes, or kept apart until they are."""
@@ -253,6 +261,19 @@ class Run:
             self.log.write(step, event=message)
 
 
+def _check_batches(recipe: Recipe, processes: Processes) -> None:
+    parts = processes.count * recipe.accumulate
+    batches = [("batch", stage.batch) for stage, _ in Schedule(recipe, math.inf).stages()]
+    if isinstance(recipe.config(), LeanConfig):
+        batches.append(("number of thumbnails", recipe.thumbnails))
+    for what, count in batches:
+        if count % parts:
+            raise ValueError(
+                f"expected a {what} that {processes.count} processes and {recipe.accumulate} parts "
+                f"divide, got {count}"
+            )
+
+
 def _check(split: dict[str, list[str]], out: Path, is_new: bool) -> None:
     if not all(split.values()):
         raise data.DataError("too few scenes: none left for training or for validation")
@@ -281,9 +302,11 @@ def _network(recipe: Recipe, is_new: bool) -> LLFlow:
         torch.manual_seed(recipe.seed)
         return LLFlow(recipe.config())
     model = checkpoint.load(recipe.weights).train()
-    ours, theirs = asdict(recipe.config()), asdict(model.config)
+    ours, theirs = (checkpoint.described(c) for c in (recipe.config(), model.config))
     if ours != theirs:
-        differing = [f"{name} = {theirs[name]}" for name in ours if theirs[name] != ours[name]]
+        differing = [
+            f"{name} = {theirs[name]}" for name in theirs if theirs[name] != ours.get(name)
+        ]
         sizes = [name for name, config in SIZES.items() if config == model.config]
         raise ValueError(
             f"{recipe.weights}: another network than the recipe's, which is {recipe.size}; the "

@@ -13,10 +13,16 @@ COSINE_ENDS_AT = 0.01  # of the learning rate
 
 @dataclass(frozen=True)
 class Stage:
-    """Pictures averaged over factor×factor pixels, cut to crop×crop."""
+    """Batches of pictures averaged over factor×factor pixels, cut to crop×crop."""
 
     factor: int
     crop: int
+    batch: int
+
+    @property
+    def pixels(self) -> int:
+        """Of a step."""
+        return self.batch * self.crop**2
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,12 @@ class Schedule:
 
     def stages(self) -> list[tuple[Stage, float]]:
         """All of them in their order, each with its share of the steps."""
-        sizes = self.recipe.sizes or ((1, 1.0),)
-        return [
-            (Stage(int(size[0]), int((*size, self.recipe.crop)[2])), float(size[1]))
-            for size in sizes
-        ]
+        usual = self.recipe.crop, self.recipe.batch
+        stages = []
+        for factor, share, *given in self.recipe.sizes or ((1, 1.0),):
+            crop, batch = (*given, *usual[len(given) :])
+            stages.append((Stage(int(factor), int(crop), int(batch)), float(share)))
+        return stages
 
 
 def steps_within(
@@ -87,6 +94,5 @@ def steps_within(
         validating: seconds that validation takes per step, if spread evenly.
     """
     stages = schedule.stages()
-    first = stages[0][0].crop
-    relative = sum(share * (stage.crop / first) ** 2 for stage, share in stages)
+    relative = sum(share * stage.pixels / stages[0][0].pixels for stage, share in stages)
     return max(done + 1, done + int(seconds / (per_step * relative + validating)))

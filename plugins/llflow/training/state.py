@@ -17,11 +17,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from llflow.atomic import write_atomically
 from llflow.network.model import LLFlow
+from llflow.training.parameters import parameter_groups
 from llflow.training.recipe import Recipe
 
 
 class State:
-    """A run at one step. `anchor` is a copy of an earlier one, from steps that all were finite.
+    """A run at one step. `anchor` is a copy of an earlier one, from which a step was taken.
 
     Attributes:
         model: the weights.
@@ -30,7 +31,8 @@ class State:
         step: how many steps are done.
         best: validation PSNR in dB of the best averaged weights so far.
         caution: factor of the learning rate, halved by every `roll_back`.
-        bad_steps: how many steps in a row, up to this one, weren't finite.
+        bad_steps: how many steps in a row, up to this one, were skipped.
+        usual: norm of the gradient, averaged over some hundred steps; 0 before the first.
         planned: how many steps a run with a budget of hours has in all, 0 while that isn't known.
         seconds: that such a run had used when it was saved; 0 without a budget.
     """
@@ -40,10 +42,13 @@ class State:
         self.model = model
         self.averaged = AveragedModel(model, multi_avg_fn=_average(recipe.average))
         self.optimizer = torch.optim.Adam(
-            model.parameters(), lr=recipe.learning_rate, betas=(0.9, recipe.beta2)
+            parameter_groups(model, recipe),
+            lr=recipe.learning_rate,
+            betas=(0.9, recipe.beta2),
+            fused=True,
         )
         self.step, self.best = 0, -math.inf
-        self.caution, self.bad_steps = 1.0, 0
+        self.caution, self.bad_steps, self.usual = 1.0, 0, 0.0
         self.planned, self.seconds = 0, 0.0
         self.drop_anchor()
 
@@ -117,7 +122,16 @@ class State:
 
 
 HOLDERS = ("model", "averaged", "optimizer")
-PROGRESS = ("step", "best", "caution", "bad_steps", "anchored_at", "planned", "seconds")
+PROGRESS = (
+    "step",
+    "best",
+    "caution",
+    "bad_steps",
+    "usual",
+    "anchored_at",
+    "planned",
+    "seconds",
+)
 
 
 @contextmanager

@@ -36,9 +36,10 @@ def train(
     bit by bit, on the same machine with the same number of threads and processes. With a budget
     of hours that holds from the step on at which the number of steps was fixed.
 
-    A step whose loss or gradient isn't finite is skipped. After five in a row, weights and
-    optimiser go back to what they were at the last multiple of `save_every` steps from which a step
-    was finite, and the learning rate is halved from there.
+    A step whose loss or gradient isn't finite, or whose gradient is as wild as the recipe has it,
+    is skipped. After five in a row, weights and optimiser go back to what they were at the last
+    multiple of `save_every` steps from which a step was taken, and the learning rate is halved from
+    there.
 
     Under `torchrun` every process calls this with the same arguments and takes its part of each
     batch.
@@ -87,18 +88,19 @@ def train(
             rate = run.schedule.learning_rate(state.step) * state.caution
             terms: dict[str, Tensor] = {}
             state.optimizer.zero_grad()
+            run.seed_step()
             for index, part in enumerate(parts, 1):
                 with run.synchronized(index == len(parts)):
                     with run.autocast():
-                        found = run.objective(loss, *part)
-                    guard.backward(found["loss"].mean() / len(parts))
+                        found = run.objective(loss, **part)
+                    guard.backward(found["loss"] / len(parts))
                 for name, term in found.items():
                     terms[name] = terms.get(name, 0) + term.detach().mean() / len(parts)
             terms = {name: processes.mean(term) for name, term in terms.items()}
             norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
             if guard.allows(terms["loss"], norm):
                 for group in state.optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = rate * group["share"]
                 state.optimizer.step()
                 state.averaged.update_parameters(state.model)
             state.step += 1
