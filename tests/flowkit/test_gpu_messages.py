@@ -1,5 +1,5 @@
-"""What a test expects of an error on a GPU stands in the sources: where there is none, it is skipped
-and nobody would notice a message that was reworded."""
+"""What a test expects of an error on a GPU stands in the sources: where there is none, it is
+skipped, and nobody would notice a message that was reworded."""
 
 import ast
 import re
