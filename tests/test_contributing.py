@@ -9,7 +9,7 @@ import tomllib
 import pytest
 import torch
 from pages import ROOT, blocks, run
-from test_floors import FLOWKIT, FLOWKIT_FLOORS
+from test_floors import FLOWKIT, FLOWKIT_FLOORS, LLFLOW, LLFLOW_FLOORS
 
 from flowkit.testing import check_bijection
 
@@ -108,14 +108,18 @@ def test_the_checks_find_faults():
         check_bijection(wrong)
 
 
-def test_the_table_of_floors():
-    rows = re.findall(r"^\| (\d) \| ([^|]*) \|", (ROOT / PAGE).read_text(), re.MULTILINE)
+@pytest.mark.parametrize(
+    ("package", "modules", "floors"),
+    [("flowkit", FLOWKIT, FLOWKIT_FLOORS), ("plugins/llflow", LLFLOW, LLFLOW_FLOORS)],
+)
+def test_the_tables_of_floors(package, modules, floors):
+    page = (ROOT / PAGE).read_text()
+    rows = page[page.index(f"| floor | rooms of `{package}/`") :].partition("\n\n")[0]
     table = {
         room.removesuffix(".py").removesuffix("/"): int(number)
-        for number, rooms in rows
+        for number, rooms in re.findall(r"^\| (\d) \| ([^|]*) \|", rows, re.MULTILINE)
         for room in re.findall(r"`([^`]+)`", rooms)
     }
-    held = {room: number for number, rooms in enumerate(FLOWKIT_FLOORS) for room in rooms}
+    held = {room: number for number, rooms in enumerate(floors) for room in rooms}
     assert {room: held[room] for room in table} == table
-    rooms = {module.split(".")[1] for module in FLOWKIT if "." in module}
-    assert rooms - {"__main__"} <= set(table)
+    assert {name.split(".")[1] for name in modules if "." in name} - {"__main__"} == set(table)
