@@ -50,8 +50,8 @@ def enhance(
         model: on the device to compute on; `model.fold()` is faster.
         image: (3, H, W) RGB in [0, 1], any size.
         temperature: τ. 0 decodes the prior's mean, which the paper uses throughout; 1 draws from
-            the model. A model with an illumination branch draws the exposure as well:
-            exp(mean + τ·std·ε').
+            the model. A model with an illumination branch draws the exposure as well,
+            exp(mean + τ·std·ε'), which is the picture's mean.
         samples: how many pictures to average.
         seed: together with the picture it decides ε, whatever else is computed beside it.
         brightness: stops by which the result is brighter, in linear light: 1 is twice the light.
@@ -116,6 +116,9 @@ def bracket(
     ):
         total[place] += part
     bright = preprocess.crop(total / samples, *image.shape[1:])
+    if light is not None:
+        drawn = [_exposure(original, light, temperature, seed, k) for k in range(samples)]
+        bright = _exposed(bright, sum(drawn) / samples)
     needed = _needed(original, light)
     if needed < 1:
         bright = linear.blend(original, bright.clamp(0, 1), needed)
@@ -136,7 +139,7 @@ def draw(
     tile: int = TILE,
     precision: str = "float32",
 ) -> list[Tensor]:
-    """The single pictures whose mean `enhance` returns, unclipped.
+    """The single pictures whose mean `enhance` returns, unclipped and as the network makes them.
 
     Sample k is the same however many are drawn. What depends on the dark picture alone is computed
     once for all of them. Arguments and errors are those of `enhance`.
@@ -149,7 +152,13 @@ def draw(
         model, original, light, temperature, samples, seed, tile, precision
     ):
         drawn[index][place] = part
-    return [preprocess.crop(picture, *image.shape[1:]) for picture in drawn]
+    drawn = [preprocess.crop(picture, *image.shape[1:]) for picture in drawn]
+    if light is None:
+        return drawn
+    return [
+        _exposed(picture, _exposure(original, light, temperature, seed, k))
+        for k, picture in enumerate(drawn)
+    ]
 
 
 def _light(model: LLFlow, image: Tensor) -> Light | None:
@@ -187,7 +196,7 @@ def _decoded_parts(
 ) -> Iterator[tuple[int, tuple, Tensor]]:
     """(sample, place, part of the bright picture that belongs there), for all of them."""
     low = preprocess.pad(preprocess.network_input(image, retinex.equalize(image)))[None]
-    digest = hashlib.sha256(image.contiguous().numpy().tobytes()).digest()
+    digest = _digest(image)
     height, width = low.shape[2:]
     like = next(model.parameters())
     over = None if light is None else preprocess.pad(light.over(*image.shape[1:]))
@@ -197,16 +206,14 @@ def _decoded_parts(
             cond = model.condition(low[here].to(like), light, None if over is None else over[here])
             given = model.flow.given(cond)
         for index in range(samples):
-            noise, factor = None, 1.0
+            noise = None
             if temperature:
                 noise = squeeze_map(_noise(digest, seed, index, height, width)[here])
-            if temperature and light is not None:
-                factor = math.exp(temperature * light.std.item() * _normal(digest, seed, index))
             with networks_in(precision, like.device):
                 bright = given.sample_with(temperature=temperature, noise=noise)[0]
             if not bright.isfinite().all():
                 raise NotFinite("the network's result isn't finite; other weights may do better")
-            yield index, (..., *part.place), factor * bright[(..., *part.inner)].float().cpu()
+            yield index, (..., *part.place), bright[(..., *part.inner)].float().cpu()
 
 
 def _noise(digest: bytes, seed: int, index: int, height: int, width: int) -> Tensor:
@@ -216,9 +223,20 @@ def _noise(digest: bytes, seed: int, index: int, height: int, width: int) -> Ten
     return torch.randn(1, 3, height, width, generator=generator)
 
 
-def _normal(digest: bytes, seed: int, index: int) -> float:
-    """One standard normal number, of the sample's exposure, likewise."""
-    return torch.randn((), generator=_generator(digest, f"{seed} {index} exposure")).item()
+def _exposure(image: Tensor, light: Light, temperature: float, seed: int, index: int) -> float:
+    """The exposure of one sample: exp(mean + τ·std·ε'), likewise."""
+    normal = torch.randn((), generator=_generator(_digest(image), f"{seed} {index} exposure"))
+    return math.exp(light.mean.item() + temperature * light.std.item() * normal.item())
+
+
+def _exposed(picture: Tensor, exposure: float) -> Tensor:
+    """The picture with this mean, but for what clips."""
+    mean = picture.clamp(0, 1).mean().item()
+    return picture * (exposure / mean) if mean else picture
+
+
+def _digest(image: Tensor) -> bytes:
+    return hashlib.sha256(image.contiguous().numpy().tobytes()).digest()
 
 
 def _generator(digest: bytes, what: str) -> torch.Generator:

@@ -155,10 +155,25 @@ def test_light_is_found_as_a_change_of_the_pictures_own():
     torch.testing.assert_close(told.shape, coarse / coarse.mean(), rtol=1e-4, atol=0)
 
 
-def test_a_picture_that_needs_no_brightening_stays(image):
-    model = LLFlow(NANO).eval()  # whose branch predicts the picture's own brightness
+@pytest.mark.parametrize("log_change", [-0.1, 0.0])
+def test_a_picture_that_needs_no_brightening_stays(lean, image, log_change):
+    model = LLFlow(NANO).eval()
+    model.illumination.whole[3].bias.data[0] = log_change
     bright = image * 8
-    assert (enhance(model, bright) - bright).abs().max() < 0.05
+    result = enhance(model, bright)
+    if log_change < 0:
+        assert torch.equal(result, bright)
+    # The branch adds 1/255 of 0.4: 0.03 of the half stop from which on nothing of it is left.
+    model.illumination.whole[3].bias.data[0] = 1.0
+    assert (enhance(model, bright) - bright).abs().mean() > 0.05
+    assert result.mean().item() == pytest.approx(bright.mean().item(), rel=0.05)
+
+
+def test_the_exposure_is_the_mean_of_what_is_put_out(lean, image):
+    told = lean.light(image[None], retinex.equalize(image)[None])
+    picture = enhance(lean, image, brightness=-4.0)  # dark enough for nothing to clip
+    mean = picture.mean().item() / light.factor_of_stops(-4.0)
+    assert mean == pytest.approx(told.exposure.item(), rel=0.15)
 
 
 def test_networks_without_the_branch_take_no_light(nano, lean, image):
