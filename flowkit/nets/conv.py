@@ -77,7 +77,10 @@ class FoldedConvNet(Conditioner):
         self.last = _folded(net.last, net.last.bias, 3 * net.last.log_scale)
 
     def respond(self, x: Tensor, share: Tensor | None = None) -> Tensor:
-        x = self.first(x) if share is None else self.first(x) + share
+        x = self.first(x)
+        if share is not None:
+            # In place: at a picture's size another tensor of all hidden channels costs page faults.
+            x = x.add_(share)
         return self.last(F.relu_(self.second(F.relu_(x))))
 
 
