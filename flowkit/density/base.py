@@ -36,7 +36,7 @@ class StandardNormal(nn.Module):
         like: the entry of the condition whose places S the noise has; with it, `shape` is C.
 
     Raises:
-        ValueError: `like` without channels.
+        ValueError: `like` without channels, or the shape isn't one.
     """
 
     place: Tensor
@@ -47,7 +47,10 @@ class StandardNormal(nn.Module):
             raise ValueError(
                 f"StandardNormal: expected the number of channels with like={like!r}, got {shape}"
             )
-        self.fixed = (shape,) if isinstance(shape, int) else shape
+        fixed = (shape,) if isinstance(shape, int) else shape
+        if fixed is not None and not (fixed and all(type(n) is int and n > 0 for n in fixed)):
+            raise ValueError(f"StandardNormal: expected a shape (C, *S) of the noise, got {shape}")
+        self.fixed = None if fixed is None else tuple(fixed)
         self.like = like
         # Says where the flow is; it has no parameter of its own to ask.
         self.register_buffer("place", torch.zeros(()), persistent=False)

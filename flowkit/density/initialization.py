@@ -47,10 +47,10 @@ def initialize(flow: Flow | Bijection, batch: Tensor, cond: Cond = None) -> None
 
     Raises:
         TypeError: `flow` is something else.
-        ValueError: the batch is empty, or it or the condition holds values that aren't finite; no
-            layer reads the condition; or the pass calls a module that wants its input twice or not
-            at all, such as an ActNorm inside `Inverse`, which runs backwards there. Modules before
-            it have been set by then.
+        ValueError: the batch is empty, or it, the condition or what becomes of them holds values
+            that aren't finite; no layer reads the condition; or the pass calls a module that wants
+            its input twice or not at all, such as an ActNorm inside `Inverse`, which runs backwards
+            there. Modules before it have been set by then.
     """
     bijection = flow.bijection if isinstance(flow, Flow) else flow
     if not isinstance(bijection, Bijection):
@@ -78,6 +78,10 @@ def initialize(flow: Flow | Bijection, batch: Tensor, cond: Cond = None) -> None
     def initialize_from_input(module: nn.Module, args: tuple) -> None:
         if module in called:
             raise ValueError(f"initialize: expected one pass through {names[module]}, got a second")
+        if not args[0].isfinite().all():
+            raise ValueError(
+                f"initialize: expected finite values to reach {names[module]}, got NaN or infinity"
+            )
         assert isinstance(module, InitializedFromData)
         module.initialize_from(args[0])
         called.add(module)

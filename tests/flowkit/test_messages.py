@@ -113,6 +113,11 @@ MISTAKES = {
     ),
     "condition with 2 channels, sample": (
         lambda: flow().sample({k: v[:, :2] for k, v in COND.items()}, shape=(3, 8, 8)),
+        r"^layer 1.1.1, Coupling: expected a condition of shape \(4, 3, 2, 2\) or \(4, 3\), "
+        r"got \(4, 2, 2, 2\)",
+    ),
+    "condition with 2 channels, given": (
+        lambda: flow().given({k: v[:, :2] for k, v in COND.items()}),
         r"^layer 0.1.1, Coupling: expected a condition of shape \(B, 3, \*S\) or \(B, 3\), "
         r"got \(4, 2, 4, 4\)$",
     ),
@@ -182,7 +187,12 @@ MISTAKES = {
     ),
     "condition at another resolution, sample": (
         lambda: flow().sample(resized(2), shape=(3, 8, 8)),
-        r"(?s)^layer 1.1.1, ConvNet: expected a condition of shape \(4, 3, 2, 2\) or \(4, 3\), "
+        r"(?s)^layer 1.1.1, Coupling: expected a condition of shape \(4, 3, 2, 2\) or \(4, 3\), "
+        r"got \(4, 3, 4, 4\).*The noise's shape \(48, 2, 2\) comes from shape=\(3, 8, 8\).",
+    ),
+    "condition at another resolution, several samples": (
+        lambda: flow().sample(resized(2), shape=(3, 8, 8), num_samples=2),
+        r"(?s)^layer 1.1.1, ConvNet: expected a condition of shape \(8, 3, 2, 2\) or \(8, 3\), "
         r"got \(4, 3, 4, 4\).*The noise's shape \(48, 2, 2\) comes from shape=\(3, 8, 8\).",
     ),
     "condition larger than the base": (
@@ -305,7 +315,9 @@ MISTAKES = {
         r"^layer 0, ConvNet: expected input of shape \(B, C, H, W\), got \(2, 2, 5\)",
     ),
     "net whose own layers don't fit": (
-        lambda: Chain(Flip(), Coupling(4, lambda a, b: nn.Conv2d(a + 1, b, 1)))(torch.rand(2, 4, 2, 2)),
+        lambda: Chain(Flip(), Coupling(4, lambda a, b: nn.Conv2d(a + 1, b, 1)))(
+            torch.rand(2, 4, 2, 2)
+        ),
         "^layer 1, Coupling: Given groups=1",
     ),
     "base of another batch, log_prob": (

@@ -479,6 +479,18 @@ def test_initialize_refuses_bad_statistics(what, mapping):
     assert all(tensor.equal(before[name]) for name, tensor in chain.state_dict().items())
 
 
+def test_initialize_refuses_what_becomes_infinite_on_the_way():
+    chain = Chain(Pointwise(4), ActNorm(4), Coupling(4, lambda a, b: Overflows(a, b)), ActNorm(4))
+    with pytest.raises(ValueError, match=r"finite values to reach layers.3, got NaN or infinity"):
+        initialize(chain, images(3))
+
+
+class Overflows(nn.Conv2d):
+    def __init__(self, c_in, c_out):
+        super().__init__(c_in, c_out, 1)
+        nn.init.constant_(self.weight, 3e38)
+
+
 # 16: pytorch#129882, #105279, #139559: sizes that become constants.
 # The other direction is in test_sizes.
 def test_one_graph_for_all_sizes_of_noise():
