@@ -54,7 +54,7 @@ def require_places(who: str, shape: tuple[int, ...], x: Tensor) -> None:
         ValueError: it hasn't.
     """
     if len(shape) > 2 and shape[2:] != x.shape[2:]:
-        expected = (len(x), shape[1], *x.shape[2:])
+        expected = (*shape[:2], *x.shape[2:])
         raise ValueError(
             f"{who}: expected a condition of shape {expected} or {expected[:2]}, got {shape}"
         )

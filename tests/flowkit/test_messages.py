@@ -192,7 +192,7 @@ MISTAKES = {
     ),
     "condition at another resolution, several samples": (
         lambda: flow().sample(resized(2), shape=(3, 8, 8), num_samples=2),
-        r"(?s)^layer 1.1.1, ConvNet: expected a condition of shape \(8, 3, 2, 2\) or \(8, 3\), "
+        r"(?s)^layer 1.1.1, ConvNet: expected a condition of shape \(4, 3, 2, 2\) or \(4, 3\), "
         r"got \(4, 3, 4, 4\).*The noise's shape \(48, 2, 2\) comes from shape=\(3, 8, 8\).",
     ),
     "condition larger than the base": (
