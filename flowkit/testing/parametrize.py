@@ -38,6 +38,9 @@ class Case:
         if self.check is EXPLAINING[0]:
             self._require_layer()
 
+    def __repr__(self) -> str:
+        return f"{self.layer.__name__}, {self.check.__name__}"
+
     def _explaining(self) -> str | None:
         """Which check fails as well that this one's failure follows from, or None."""
         for check in EXPLAINING:
@@ -46,7 +49,7 @@ class Case:
             try:
                 check(self.example)
             except AssertionError as error:
-                return f"{check.__name__}: {error}"
+                return f"{check.__name__}: {str(error).splitlines()[0]}"
         return None
 
     def _require_layer(self) -> None:

@@ -119,15 +119,27 @@ def longer(example: Example) -> Example | None:
         return (*shape[:-1], factor * shape[-1]) if alike else shape
 
     shape, cond_shape = stretched(example.shape), example.cond_shape
+    layer = built(example, 0, torch.float32)
     try:
-        example.build().shape(shape)
+        layer.shape(shape)
     except ValueError:
         return None
     if isinstance(cond_shape, Mapping):
         cond_shape = {key: stretched(entry) for key, entry in cond_shape.items()}
     elif cond_shape is not None:
         cond_shape = stretched(cond_shape)
-    return replace(example, shape=shape, cond_shape=cond_shape)
+    other = replace(example, shape=shape, cond_shape=cond_shape)
+    if not foretells(layer):
+        try:
+            layer(*random_inputs(other, Draw(1, dtype=torch.float32)))
+        except Exception:
+            return None
+    return other
+
+
+def foretells(layer: Bijection) -> bool:
+    """Whether the layer says by a `shape` of its own which sizes it takes."""
+    return type(layer).shape is not Bijection.shape
 
 
 def outcome(who: str, function: Callable[..., Any], *arguments: Any) -> tuple[Tensor, Tensor]:

@@ -129,7 +129,9 @@ def test_sound_layers_pass(check):
     check()
 
 
-@parametrize_with_checks([planted.LeakyReLU, planted.ScalePerChannel, planted.OwnCoupling])
+@parametrize_with_checks(
+    [planted.LeakyReLU, planted.ScalePerChannel, planted.OwnCoupling, planted.OneSize]
+)
 def test_first_layers_of_somebody_new_pass(check):
     check()
 
@@ -148,6 +150,11 @@ def test_defect_is_found_by_its_check(layer, check, message):
         check(example)
     assert layer in str(found.value)
     assert len(str(found.value)) < 800, "whole tensors tell nobody anything"
+
+
+def test_log_slopes_in_another_precision_are_told_what_helps():
+    with pytest.raises(AssertionError, match=r"float64 input a log-det in .*of log-slopes in the"):
+        check_shapes(planted.LeakyReLUInFloat32.examples()[0])
 
 
 @pytest.mark.parametrize("layer", ["LogdetSign", "LogdetWithoutArea", "SquareOnly"])
@@ -199,6 +206,7 @@ def test_what_follows_from_a_cause_is_said_to(layer, cause):
     with pytest.raises(AssertionError, match=rf"^{layer}: follows from {cause}: ") as found:
         case()
     assert found.value.__suppress_context__
+    assert "\n" not in str(found.value), "the cause shows its smallest case itself"
 
 
 def test_a_cause_is_reported_as_itself():
@@ -302,6 +310,7 @@ def test_the_longer_example_is_not_square_and_refused_where_the_layer_refuses():
     assert (other.shape, other.cond_shape) == ((2, 4, 6), {"a": (5, 4, 6), "b": (5,)})
     assert longer(replace(example, shape=(2,))) is None
     assert longer(replace(example, shape=(3, 2, 2))) is None
+    assert longer(planted.OneSize.examples()[0]) is None
 
 
 class Unlisted(Sound):
