@@ -2,14 +2,17 @@
 #   make demo   environment, install, brighten two sample pictures
 #   make test   environment, install with test tools, run the tests
 # and
+#   make weights LOL=DIR  trains the default weights anew from LOL's training pairs, in HOURS hours
 #   make bench      measures what a CPU can, in under 15 minutes on two cores
 #   make bench-gpu  tests the kernels on a GPU and measures what needs one
 VENV ?= .venv
 PYTHON ?= python3
+HOURS ?= 1.2
+RUN ?= runs/tiny
 BIN = $(VENV)/bin
 
-BENCHMARKS = coupling conv1x1 flow_step memory samples enhance training_step cost
-GPU_BENCHMARKS = coupling conv1x1 training_step
+BENCHMARKS = lines flow_step samples memory enhance training_step training_throughput cost
+GPU_BENCHMARKS = coupling linear training_step
 
 # $(1): the benchmarks, $(2): their options. One that fails doesn't stop the others.
 define run_benchmarks
@@ -20,7 +23,7 @@ echo; $(BIN)/python benchmarks/report.py || failed="$$failed report"; \
 test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 endef
 
-.PHONY: demo test check bench bench-gpu clean
+.PHONY: demo test check weights bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/llflow enhance examples/rocket.jpg examples/coffee_dark.jpg -o enhanced/ --overwrite
@@ -32,6 +35,11 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+weights: $(VENV)/.installed
+	@test -n "$(LOL)" || { echo "expected LOL's training pairs: make weights LOL=LOL/our485"; exit 1; }
+	$(BIN)/llflow train --data "$(LOL)" --recipe tiny --split tiny --hours $(HOURS) \
+		--validate-every 2000 --out "$(RUN)"
 
 bench: $(VENV)/.installed-benchmarks
 	@failed=; $(call run_benchmarks,$(BENCHMARKS),)

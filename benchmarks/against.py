@@ -5,7 +5,8 @@ python benchmarks/against.py --against PATH [--sizes tiny small]
 PATH is another checkout. Two processes, one a checkout, take turns step by step, so that whatever
 slows the machine down slows both, and only their ratio is kept. Training is two crops of 160×160,
 forward, backward and Adam; enhancement is the core of `llflow enhance` on 400×600, condition and
-inverse of the folded model. Processor time on one thread. `benchmarks/whole_step.py` has the networks.
+inverse of the folded model. Processor time on one thread. `benchmarks/whole_step.py` has the
+networks.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         "size": size,
                         "what": what,
                         "rounds": len(times.seconds["now"]),
-                        "time, of the commit before": ratio,
+                        "time, of the other checkout's": ratio,
                     }
                 )
                 targets.append(

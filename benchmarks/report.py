@@ -1,4 +1,4 @@
-"""What have the benchmarks found? A page of tables and plots from benchmarks/results; runs nothing.
+"""What have the benchmarks found? Pages made from benchmarks/results; runs nothing.
 
 python benchmarks/report.py
 """
@@ -20,7 +20,17 @@ from measure import Spread
 from llflow.atomic import write_atomically
 
 PAGE = measure.REPOSITORY / "docs" / "benchmarks.md"
-ORDER = ("coupling", "conv1x1", "flow_step", "memory", "samples", "enhance", "training_step")
+ORDER = (
+    "lines",
+    "against",
+    "flow_step",
+    "samples",
+    "memory",
+    "enhance",
+    "training_step",
+    "coupling",
+    "linear",
+)
 OURS, THEIRS = "#c2571a", "#9aa5b1"
 
 INTRODUCTION = """\
@@ -28,12 +38,14 @@ INTRODUCTION = """\
 
 `make bench` measures what a CPU can, `make bench-gpu` what needs a GPU, and both end with this
 page, which `python benchmarks/report.py` makes from `benchmarks/results/*.json`. Every file of
-`benchmarks/` answers one question and runs alone.
+`benchmarks/` answers one question and runs alone; the tables behind a target are a page of their
+own. `python benchmarks/against.py --against PATH` compares with another checkout.
 
 Ways of doing the same are timed in turn in one process: processor time on one thread, wall time on
 more, CUDA events on a GPU with inputs that its L2 cache can't hold. A ratio is the median of the
 rounds' ratios, its quartiles in brackets; a time is the least of all rounds. What computes
-something wrong isn't timed.
+something wrong isn't timed. On a CPU the allocator is told to keep what is freed, except in
+`against.py`: page faults come and go with its state.
 """
 
 
@@ -45,36 +57,57 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def _place(record: Mapping[str, Any]) -> tuple[int, str]:
-    known = [name for name in ORDER if record["name"].startswith(name)]
+    known = [name for name in ORDER if _is(record, name)]
     return (ORDER.index(known[0]) if known else len(ORDER)), record["name"]
 
 
+def _is(record: Mapping[str, Any], name: str) -> bool:
+    return record["name"].startswith(name)
+
+
 def targets(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every target once; where several records have it, a measured one."""
+    """Every target once, with the name of the record it is from; where several records have it, a
+    measured one."""
     found: dict[str, dict[str, Any]] = {}
     for record in records:
         for target in record["targets"]:
             before = found.get(target["what"])
             if before is None or before["result"] is None:
-                found[target["what"]] = target
+                found[target["what"]] = target | {"name": record["name"]}
     return list(found.values())
 
 
-def page(records: Sequence[Mapping[str, Any]], plots: Mapping[str, str]) -> str:
-    """The text; `plots` are links by record."""
-    parts = [
-        INTRODUCTION,
-        "## Targets\n",
-        measure.markdown(measure.shown_targets(targets(records))),
+def page(records: Sequence[Mapping[str, Any]], details: str) -> str:
+    """Targets, what came of them and by which command; `details` is the folder of the rest."""
+    judged = targets(records)
+    rows = [
+        row | {"by": f"[{target['name']}]({details}/{target['name']}.md)"}
+        for row, target in zip(measure.shown_targets(judged), judged, strict=True)
     ]
-    for record in records:
-        parts += [f"\n## {record['question']}\n", f"{record['description']}\n", _origin(record)]
-        for title, rows in record["tables"].items():
-            parts.append(f"\n**{title}**\n\n{measure.markdown(rows)}")
-        if record["targets"]:
-            parts.append(f"\n{measure.markdown(measure.shown_targets(record['targets']))}")
-        if record["name"] in plots:
-            parts.append(f"\n![{record['name']}]({plots[record['name']]})")
+    commands = [
+        f"- [{record['name']}]({details}/{record['name']}.md): {record['question']} "
+        f"`{record['command'] or record['benchmark']}`"
+        for record in records
+    ]
+    parts = [INTRODUCTION, "## Targets\n"]
+    parts.append(measure.markdown(rows) if rows else "None.")
+    parts += ["\n## Questions\n", *commands]
+    missing = [name for name in ORDER if not any(_is(record, name) for record in records)]
+    if missing:
+        names = ", ".join(f"`benchmarks/{name}.py`" for name in missing)
+        parts.append(f"\nNot measured on the layers as they are now: {names}.")
+    return "\n".join(parts) + "\n"
+
+
+def detail(record: Mapping[str, Any], plot: str | None) -> str:
+    """All tables of one record; `plot` is a link."""
+    parts = [f"# {record['question']}\n", f"{record['description']}\n", _origin(record)]
+    for title, rows in record["tables"].items():
+        parts.append(f"\n**{title}**\n\n{measure.markdown(rows)}")
+    if record["targets"]:
+        parts.append(f"\n{measure.markdown(measure.shown_targets(record['targets']))}")
+    if plot:
+        parts.append(f"\n![{record['name']}]({plot})")
     return "\n".join(parts) + "\n"
 
 
@@ -141,7 +174,11 @@ def _names(row: Mapping[str, Any]) -> list[str]:
 
 
 def _is_ours(way: str) -> bool:
-    return way.startswith(("flowkit", "llflow", "inputs", "nothing", "8 samples"))
+    return way.startswith(("flowkit", "llflow", "inputs", "nothing", "8 samples", "now", "of one"))
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -152,17 +189,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     records = read(args.results)
     if not records:
         parser.error(f"expected results of benchmarks in {args.results}, found none")
-    links = {}
+    folder = args.page.with_suffix("")
     for record in records:
-        figure = plot(record)
+        figure, plot_file = plot(record), folder / f"{record['name']}.png"
         if figure is not None:
-            file = args.page.with_suffix("") / f"{record['name']}.png"
             write_atomically(
-                file, lambda f, figure=figure: figure.savefig(f, format="png", dpi=100)
+                plot_file, lambda f, figure=figure: figure.savefig(f, format="png", dpi=100)
             )
-            links[record["name"]] = f"{args.page.stem}/{file.name}"
-    content = page(records, links).encode()
-    write_atomically(args.page, lambda file: file.write(content))
+        text = detail(record, plot_file.name if figure is not None else None)
+        _write(folder / f"{record['name']}.md", text)
+    _write(args.page, page(records, folder.name))
     print(measure.markdown(measure.shown_targets(targets(records))))
 
 

@@ -4,10 +4,12 @@ import json
 import re
 import time
 
-import conv1x1
+import against
 import coupling
 import enhance
 import flow_step
+import linear
+import lines
 import measure
 import memory
 import pytest
@@ -19,7 +21,7 @@ from live_bytes import LiveBytes
 from measure import Spread, Target, Times, WrongResult
 from plain_llflow import PlainLLFlow
 
-BENCHMARKS = (coupling, conv1x1, flow_step, memory, samples, enhance, training_step)
+BENCHMARKS = (coupling, linear, flow_step, lines, memory, samples, enhance, training_step)
 
 
 def test_ratios_are_taken_within_a_round():
@@ -62,7 +64,7 @@ def test_what_is_wrong_is_refused_by_name(result):
 
 
 def test_a_wrong_coupling_isnt_timed(monkeypatch):
-    monkeypatch.setattr(coupling, "ours", lambda x, params: coupling.eager(x + 1e-2, params))
+    monkeypatch.setattr(coupling, "ours", lambda x, params: coupling.plain(x + 1e-2, params))
     monkeypatch.setattr(measure, "take_turns", None)
     with pytest.raises(WrongResult, match="flowkit, forward"):
         coupling.main(["--quick"])
@@ -117,16 +119,55 @@ def test_a_benchmark_runs_and_says_where_it_is_from(benchmark, tmp_path, capsys)
         assert record["commit"] is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", record["commit"])
         assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", record["date"])
         for op, choice in record["implementation"].items():
-            assert choice["name"] == ("eager" if op.startswith("affine") else "reference"), op
+            assert choice["name"] == "reference", op
         assert str(tmp_path) not in json.dumps(record)
         for rows in record["tables"].values():
             assert measure.markdown(rows) in printed
-    assert "# Benchmarks" in report.page(report.read(tmp_path), {})
+    found = report.read(tmp_path)
+    assert "# Benchmarks" in report.page(found, "details")
+    assert all(record["question"] in report.detail(record, None) for record in found)
+
+
+def test_two_checkouts_take_turns(tmp_path, capsys):
+    options = ["--sizes", "tiny", "--steps", "train", "--out", str(tmp_path), "--quick"]
+    against.main(["--against", str(measure.REPOSITORY), *options])
+    record = json.loads((tmp_path / "against.json").read_text())
+    [row] = record["tables"]["Whole steps"]
+    # The same code twice; how far from 1 it may be is the machine's.
+    assert 0.2 < row["time, of the other checkout's"]["median"] < 5
+
+
+def test_another_checkout_has_to_be_one(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        against.main(["--against", str(tmp_path)])
+    assert "expected a checkout with a folder flowkit" in capsys.readouterr().err
+
+
+def test_a_failing_step_ends_the_comparison(capfd):
+    with against.Checkout(measure.REPOSITORY) as now, pytest.raises(SystemExit, match="none"):
+        now.ask("none", "train")
+    assert "KeyError" in capfd.readouterr().err
+
+
+def test_every_layer_has_a_file_and_examples(tmp_path):
+    lines.main(["--quick", "--out", str(tmp_path)])
+    tables = json.loads((tmp_path / "lines.json").read_text())["tables"]
+    files, [counts] = tables.values()
+    rows = {row["file"]: row for row in files}
+    assert rows["layers/coupling.py"]["examples"] >= 3
+    assert rows["layers/coupling.py"]["lines"] > 30
+    assert counts["cases"] == counts["examples"] * counts["checks"] > 500
+
+
+def test_reversible_saves_the_same_however_many_steps():
+    saved = [row["saved by Reversible, MB"] for row in memory.by_steps()]
+    assert len(saved) > 2
+    assert len({*saved}) == 1
 
 
 def test_quick_runs_leave_the_results_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "RESULTS", tmp_path)
-    conv1x1.main(["--quick"])
+    linear.main(["--quick"])
     assert not list(tmp_path.iterdir())
 
 
@@ -144,10 +185,10 @@ RECORD = {
     "implementation": {"affine_coupling": {"name": "reference", "reason": "asked for"}},
     "tables": {
         "Sizes": [
-            {"what": "forward", "way": way, "least ms": ms, "time, of eager": spread}
+            {"what": "forward", "way": way, "least ms": ms, "time, of plain": spread}
             for way, ms, spread in (
                 ("flowkit", 0.5, {"median": 0.5, "lower": 0.4, "upper": 0.6}),
-                ("eager", 1.0, {"median": 1.0, "lower": 1.0, "upper": 1.0}),
+                ("plain", 1.0, {"median": 1.0, "lower": 1.0, "upper": 1.0}),
             )
         ]
     },
@@ -168,14 +209,22 @@ def test_the_page_says_what_the_records_say(tmp_path, capsys):
     report.main(["--results", str(folder), "--page", str(file)])
     text = file.read_text()
     assert "| speed | ≥ 2× | 3× | yes |  |" in capsys.readouterr().out
-    assert "| forward | flowkit | 0.5 | 0.50 (0.40 to 0.60) |" in text
-    assert "commit 0123456789ab with changes" in text
-    assert "a processor; 2 cores; threads: 1; processor time" in text
-    assert "affine_coupling: reference" in text
+    row = "| speed | ≥ 2× | 3× | yes |  | [coupling_gpu](benchmarks/coupling_gpu.md) |"
+    assert row in text
     assert "table4" not in text
-    for link in re.findall(r"\]\(([^)]+)\)", text):
-        assert (file.parent / link).read_bytes().startswith(b"\x89PNG")
-    assert len(re.findall(r"!\[", text)) == 2
+    assert "Not measured on the layers as they are now: `benchmarks/lines.py`, " in text
+    assert "`benchmarks/coupling.py`" not in text.partition("Not measured")[2]
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len({*links}) == 2
+    for link in links:
+        behind = (file.parent / link).read_text()
+        assert "| forward | flowkit | 0.5 | 0.50 (0.40 to 0.60) |" in behind
+        assert "commit 0123456789ab with changes" in behind
+        assert "processor time" in behind
+        assert "affine_coupling: reference" in behind
+        [plot] = re.findall(r"!\[.*\]\((.+)\)", behind)
+        assert ((file.parent / link).parent / plot).read_bytes().startswith(b"\x89PNG")
+    assert "a processor; 2 cores; threads: 1" in (file.with_suffix("") / "coupling.md").read_text()
 
 
 def test_no_results_are_an_error(tmp_path, capsys):

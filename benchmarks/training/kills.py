@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 
 def command(pairs: Path, out: Path, steps: int) -> list[str]:
-    settings = {"batch": 2, "crop": 32, "held-out": 0.25, "save-every": 2, "validate-every": 10}
+    settings = {"hours": 0, "sizes": "2:0.5:32:2,1:0.5:32:2", "held-out": 0.25}
+    settings |= {"save-every": 2, "validate-every": 10}
     options = [f"--{name}={value}" for name, value in settings.items()]
     program = [sys.executable, "-m", "llflow", "train", "--recipe=tiny", "--device=cpu"]
     return [*program, f"--data={pairs}", f"--out={out}", f"--steps={steps}", *options]
