@@ -180,7 +180,7 @@ def _do(job: Job, brighten: Callable[[codec.Picture], codec.Picture], max_pixels
         bright = brighten(codec.read(job.source, max_pixels))
     except OSError as error:
         return Outcome(job, error.strerror or str(error))
-    except (codec.PictureError, NotFinite) as error:
+    except (codec.PictureError, NotFinite, ValueError) as error:
         return Outcome(job, str(error))
     except (MemoryError, RuntimeError) as error:  # torch's word for "out of memory", too
         return Outcome(job, first_line(error) if str(error) else "out of memory")

@@ -10,8 +10,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from llflow.network.model import LeanConfig
+
 SHORT = {"steps": 8, "batch": 2, "crop": 16, "warmup": 2, "held_out": 0.34, "seed": 3}
 SHORT |= {"precision": "float32"}  # whatever the processor computes in
+LEAN_NANO = LeanConfig(
+    half=4, quarter=8, eighth=8, blocks=(1, 1, 1), thumbnail=4, steps=(1, 1, 1), hidden=(4, 4, 4)
+)
 PROGRAM = Path(__file__).with_name("nano.py")
 
 
@@ -71,7 +76,7 @@ def assert_same_run(folder, other):
 
 def arguments(data_folder, out, *, validate_every=4, save_every=3, **changes):
     """Of the program's train, for the run that the fixture `run` makes in this process."""
-    settings = {"recipe": "tiny", "device": "cpu", **SHORT, **changes}
+    settings = {"recipe": "small", "size": "tiny", "device": "cpu", **SHORT, **changes}
     settings |= {"validate_every": validate_every, "save_every": save_every}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     return ["train", f"--data={data_folder}", f"--out={out}", *options]

@@ -18,6 +18,7 @@ from llflow.enhancement import enhance
 from llflow.jobs import PlanError
 from llflow.network import checkpoint, official
 from llflow.picture import codec
+from llflow.picture.light import factor_for_mean
 
 
 def picture(path, mode="RGB", size=(13, 9), seed=0, **options):
@@ -36,8 +37,9 @@ def files(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-def bright_of(model, source, **options):
-    return np.asarray(codec.to_pil(enhance(model, codec.read(source).image, **options)))
+def bright_of(model, source, *, precision="auto", **options):
+    image = codec.read(source).image
+    return np.asarray(codec.to_pil(enhance(model, image, precision=precision, **options)))
 
 
 # --- enhance ---------------------------------------------------------------------------------
@@ -144,6 +146,46 @@ def test_samples_temperature_and_seed(llflow, weights, nano, tmp_path, options, 
     assert np.array_equal(
         level(tmp_path / "in_bright.png"), bright_of(nano.fold(), source, **expected)
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--brightness", "-0.5"], {"brightness": -0.5}),
+        (["--exposure", "0.25"], {"exposure": 0.25}),
+        (["--exposure", "auto", "--strength", "0.3"], {"strength": 0.3}),
+        (["--precision", "float32"], {"precision": "float32"}),
+        (["--precision", "bf16"], {"precision": "bf16"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_light_and_precision(llflow, weights, nano, tmp_path, options, expected):
+    source = picture(tmp_path / "dark.png")
+    assert llflow("enhance", source, "--weights", weights, *options)[0] == 0
+    assert np.array_equal(
+        level(tmp_path / "dark_bright.png"), bright_of(nano.fold(), source, **expected)
+    )
+
+
+def test_at_strength_0_a_picture_stays(llflow, weights, tmp_path):
+    source = picture(tmp_path / "dark.png")
+    assert llflow("enhance", source, "--weights", weights, "--strength", 0)[0] == 0
+    assert np.array_equal(level(tmp_path / "dark_bright.png"), level(source))
+
+
+def test_a_picture_too_black_for_an_exposure_is_named(llflow, weights, tmp_path, monkeypatch):
+    black, source = picture(tmp_path / "a.png"), picture(tmp_path / "b.png", seed=1)
+    refuse = [True, False]
+
+    def factor(image, mean):
+        return factor_for_mean(image * 0 if refuse.pop(0) else image, mean)
+
+    monkeypatch.setattr("llflow.picture.light.factor_for_mean", factor)
+    call = ("enhance", black, source, "--weights", weights, "--exposure", 0.1)
+    code, out, err = llflow(*call)
+    assert code == 1
+    assert out.startswith("1 enhanced, 1 failed")
+    assert err.startswith(f"llflow: {black}: expected an exposure below")
 
 
 def test_an_existing_result_stays_unless_told(llflow, weights, tmp_path):
@@ -301,6 +343,13 @@ def test_ctrl_c_leaves_whole_files(llflow, weights, tmp_path, monkeypatch):
         (["enhance", "in.png", "--temperature", "nan"], "'nan' isn't a finite number"),
         (["enhance", "in.png", "--temperature", "inf"], "'inf' isn't a finite number"),
         (["enhance", "in.png", "--temperature", "warm"], "'warm' is not a valid float range"),
+        (["enhance", "in.png", "--strength", "1.5"], "1.5 is not in the range 0<=x<=1"),
+        (["enhance", "in.png", "--strength", "nan"], "'nan' isn't a finite number"),
+        (["enhance", "in.png", "--brightness", "inf"], "'inf' isn't a finite number"),
+        (["enhance", "in.png", "--brightness", "more"], "'more' is not a valid float"),
+        (["enhance", "in.png", "--exposure", "1"], "'1' is neither auto nor a number between"),
+        (["enhance", "in.png", "--exposure", "bright"], "'bright' is neither auto nor a number"),
+        (["enhance", "in.png", "--precision", "fp16"], "'fp16' is not one of 'auto', 'float32'"),
         (["enhance", "in.png", "--max-pixels", "0"], "'--max-pixels': 0 is not in the range x>=1"),
         (["enhance", "in.png", "--seed", "x"], "'--seed': 'x' is not a valid integer"),
         (["enhance", "in.png", "--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),

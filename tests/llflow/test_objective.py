@@ -6,13 +6,22 @@ from dataclasses import replace
 
 import pytest
 import torch
+from short_runs import LEAN_NANO
 from skimage.metrics import structural_similarity
 from torch.autograd.graph import saved_tensors_hooks
 
 from llflow import LLFlow
+from llflow.network.illumination import Light
 from llflow.network.model import KEEP
 from llflow.network.prior import squeeze_map
-from llflow.training.objective import Objective, at_mean_of, colors, similarity
+from llflow.training.objective import (
+    Objective,
+    at_mean_of,
+    colors,
+    illumination_errors,
+    paleness,
+    similarity,
+)
 
 
 @pytest.fixture
@@ -264,3 +273,124 @@ def test_in_bf16_the_latent_and_its_log_det_stay_float32(model, pair):
     plain = objective("nll+l1", *pair)
     # bf16 has 8 bits of mantissa; the nets' outputs are 0.1 or so of what they shift.
     torch.testing.assert_close(terms["nll"], plain["nll"], rtol=2e-2, atol=2e-2)
+
+
+# --- what a network made for a CPU is asked for ----------------------------------------------
+
+
+def test_paleness_is_chroma_that_is_missing():
+    grey = torch.full((1, 3, 8, 8), 0.5)
+    colored = grey + torch.tensor([0.2, 0.0, -0.2]).view(1, 3, 1, 1)
+    half = grey + (colored - grey) / 2
+    assert paleness(colored, colored).item() == pytest.approx(0, abs=1e-6)
+    assert paleness(half, colored).item() == pytest.approx(0.5)
+    assert paleness(grey, colored).item() == pytest.approx(1)
+    assert paleness(colored, half).item() == 0  # more color is the color term's concern
+    assert paleness(grey, grey).isfinite()
+
+
+def test_saturation_and_the_encoders_colors_are_weighted_and_shown(model, pair):
+    bright, low = pair
+    cond = model.condition(low)
+    objective = Objective(model, 7.0, saturation=3.0, map_colors=5.0)
+    terms = objective("nll+l1", *pair)
+    assert terms.keys() == {"loss", "nll", "l1", "saturation", "map_colors"}
+    torch.testing.assert_close(terms["saturation"], paleness(model.typical(cond), bright))
+    reference = bright / (bright.sum(1, keepdim=True) + 0.01)
+    by_hand = (cond["color_map"] - reference).abs().mean((1, 2, 3))
+    torch.testing.assert_close(terms["map_colors"], by_hand)
+    whole = terms["nll"] + 7 * terms["l1"] + 3 * terms["saturation"] + 5 * terms["map_colors"]
+    torch.testing.assert_close(terms["loss"], whole.mean())
+    assert "map_colors" in objective("nll", *pair)
+
+
+def test_the_likelihood_of_a_share(model, pair):
+    whole = Objective(model)("nll+l1", *pair)
+    half = Objective(model, nll_share=0.5)("nll+l1", *pair, torch.tensor([False, True]))
+    torch.testing.assert_close(half["nll"], whole["nll"][:1], rtol=1e-4, atol=1e-4)
+    assert half["l1"].shape == (2,)
+    torch.testing.assert_close(half["loss"], half["nll"].mean() + half["l1"].mean())
+    least = Objective(model, nll_share=0.01)("nll", *pair)
+    assert least["nll"].shape == (1,)
+
+
+def test_the_likelihood_is_of_the_noisy_picture_and_its_prior_of_the_clean(model, pair):
+    bright, low = pair
+    noisy = bright + 0.01 * torch.randn(bright.shape, generator=torch.Generator().manual_seed(1))
+    plain = Objective(model)("nll", bright, low, noisy=noisy)
+    torch.testing.assert_close(plain["nll"], model.nll(noisy, low))
+    terms = Objective(model)("nll", bright, low, torch.tensor([True, False]), noisy=noisy)
+    cond = model.condition(low)
+    cond["color_map"] = torch.stack([model.reference_color_map(bright)[0], cond["color_map"][1]])
+    torch.testing.assert_close(terms["nll"], model.nll(noisy, low, False, cond))
+
+
+def test_above_a_clipped_reference_everything_is_as_good(model, pair):
+    _, low = pair
+    picture = model.typical(model.condition(low)).detach()
+    bright = picture.clamp(0, 1)
+    bright[:, :, :8] = 1
+    errors = Objective(model, structure=1.0)._errors(picture + 0.0, bright)
+    above = Objective(model, structure=1.0)._errors(
+        torch.where((bright == 1) & (picture >= 1), picture + 5, picture), bright
+    )
+    for name, term in errors.items():
+        torch.testing.assert_close(above[name], term)
+
+
+@pytest.fixture
+def lean():
+    torch.manual_seed(0)
+    return LLFlow(LEAN_NANO).train()
+
+
+def light_of(bright):
+    luminance = bright.mean(1, keepdim=True)
+    return {"illumination": luminance, "log_exposure": luminance.mean((1, 2, 3)).log()}
+
+
+def test_a_lean_network_is_told_the_illumination(lean, pair):
+    bright, low = pair
+    told = light_of(bright)
+    light = Light(told["log_exposure"], torch.zeros(2), torch.ones(2))
+    cond = lean.condition(low, light, told["illumination"])
+    terms = Objective(lean)("nll+l1", bright, low, **told)
+    torch.testing.assert_close(terms["nll"], lean.nll(bright, low, False, cond))
+    torch.testing.assert_close(terms["l1"], (lean.typical(cond) - bright).abs().mean((1, 2, 3)))
+    terms["loss"].backward()
+    branch = dict(lean.illumination.named_parameters(prefix="illumination"))
+    for name, parameter in lean.named_parameters():
+        assert (parameter.grad is None) == (name in branch), name
+
+
+def test_the_branch_learns_from_thumbnails_alone(lean, pair):
+    bright, low = pair
+    wholes = {"thumbnails": torch.rand(3, 6, 64, 96), "luminance": torch.rand(3, 1, 16, 24)}
+    terms = Objective(lean, 7.0)("l1", bright, low, **light_of(bright), **wholes)
+    assert terms["illumination"].shape == (3,)
+    whole = 7 * terms["l1"].mean() + terms["illumination"].mean()
+    torch.testing.assert_close(terms["loss"], whole)
+    terms["illumination"].mean().backward()
+    moved = {name for name, p in lean.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moved
+    assert all(name.startswith("illumination.") for name in moved)
+
+
+def test_illumination_errors_by_hand():
+    luminance = torch.rand(2, 1, 4, 6, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
+    mean = luminance.mean((1, 2, 3))
+    shape = luminance / mean[:, None, None, None]
+    right = Light(mean.log(), torch.full((2,), 0.5), shape)
+    expected = torch.full((2,), 0.3 * math.log(0.5))
+    torch.testing.assert_close(illumination_errors(right, luminance), expected)
+    brighter = Light(mean.log() + 0.5, torch.full((2,), 0.5), shape)
+    l1 = 10 * (math.exp(0.5) - 1) * mean
+    expected = 0.3 * (math.log(0.5) + 0.5) + l1
+    torch.testing.assert_close(illumination_errors(brighter, luminance), expected)
+    flat = Light(mean.log(), torch.full((2,), 0.5), torch.ones(2, 1, 4, 6))
+    off = (mean[:, None, None, None] - luminance).abs().mean((1, 2, 3))
+    logs = shape.log().abs().mean((1, 2, 3))
+    expected = 0.3 * math.log(0.5) + 30 * off + 0.5 * logs
+    torch.testing.assert_close(illumination_errors(flat, luminance), expected)
+    black = illumination_errors(right, torch.zeros(2, 1, 4, 6))
+    assert black.isfinite().all()

@@ -12,6 +12,8 @@ from llflow.commands.options import (
     Weights,
     device_of,
     device_option,
+    light,
+    precision_option,
     report,
     sampling,
     shown,
@@ -25,6 +27,8 @@ examples:
   llflow enhance *.jpg
   llflow enhance *.jpg -o bright/
   llflow enhance photos/ -o bright/ --recursive --skip-existing
+  llflow enhance dark.jpg --brightness 0.5
+  llflow enhance dark.jpg --exposure 0.45 --strength 0.8
   llflow enhance dark.jpg -o mean.png --samples 8 --temperature 0.7
 """
 
@@ -42,6 +46,7 @@ examples:
 @click.option("--recursive", is_flag=True, help="Take folders within folders too.")
 @click.option("--skip-existing", is_flag=True, help="Leave finished results alone.")
 @click.option("--overwrite", is_flag=True, help="Replace existing results.")
+@light
 @sampling
 @click.option(
     "--weights",
@@ -51,6 +56,7 @@ examples:
     help="Shipped weights by name, or a .safetensors file.",
 )
 @device_option
+@precision_option
 @click.option(
     "--max-pixels",
     type=FROM_ONE,
@@ -64,11 +70,15 @@ def command(
     recursive: bool,
     skip_existing: bool,
     overwrite: bool,
+    brightness: float,
+    exposure: float | str,
+    strength: float,
     samples: int,
     temperature: float | None,
     seed: int,
     weights: str | None,
     device: str,
+    precision: str,
     max_pixels: int | None,
 ) -> int:
     """Brighten a picture, several, or a folder of them.
@@ -100,7 +110,17 @@ def command(
     model = checkpoint.load(weights or checkpoint.DEFAULT).to(device_of(device)).fold()
 
     def brighten(picture: codec.Picture) -> codec.Picture:
-        bright = enhance(model, picture.image, temperature=temperature, samples=samples, seed=seed)
+        bright = enhance(
+            model,
+            picture.image,
+            temperature=temperature,
+            samples=samples,
+            seed=seed,
+            brightness=brightness,
+            exposure=exposure,
+            strength=strength,
+            precision=precision,
+        )
         return picture.with_image(bright)
 
     outcomes = jobs.run(

@@ -36,6 +36,23 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class Exposure(click.ParamType):
+    """auto, or a mean between 0 and 1."""
+
+    name = "exposure"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto":
+            return value
+        try:
+            mean = float(value)
+        except ValueError:
+            mean = math.nan
+        if not 0 < mean < 1:
+            self.fail(f"{value!r} is neither auto nor a number between 0 and 1", param, ctx)
+        return mean
+
+
 class Weights(click.ParamType):
     """Weights by name or file."""
 
@@ -93,6 +110,43 @@ sampling = together(
     click.option(
         "--seed", type=int, default=0, show_default=True, metavar="N", help="Of the samples."
     ),
+)
+
+
+light = together(
+    click.option(
+        "--brightness",
+        type=FiniteRange(),
+        default=0.0,
+        show_default=True,
+        metavar="STOPS",
+        help="Make results brighter, or darker below 0: 1 is twice the light.",
+    ),
+    click.option(
+        "--exposure",
+        type=Exposure(),
+        default="auto",
+        show_default=True,
+        metavar="MEAN",
+        help="Mean of each result, between 0 and 1, before --brightness; auto leaves it to the "
+        "network.",
+    ),
+    click.option(
+        "--strength",
+        type=FiniteRange(0, 1),
+        default=1.0,
+        show_default=True,
+        metavar="SHARE",
+        help="Of the result, blended with the input in linear light; 0 is the input.",
+    ),
+)
+# PRECISIONS of llflow.network.precision, which takes a second to import.
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="Of the networks; auto is bf16 where the processor computes in it.",
 )
 
 

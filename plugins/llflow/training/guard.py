@@ -15,6 +15,7 @@ from llflow.training.state import State
 ROLL_BACK_AFTER = 5  # consecutive steps that were skipped
 USUAL_AFTER = 100  # steps: only then it is known which norm is usual
 GIVE_UP_BELOW = 1 / 32  # of the learning rate, which every roll-back halves
+RECOVERS_AFTER = 1000  # steps without another roll-back, which double it again
 
 
 class Diverged(LLFlowError, ArithmeticError):
@@ -60,6 +61,8 @@ class Guard:
             if state.step % self.anchor_every == 0:
                 state.drop_anchor()
             state.bad_steps = 0
+            if state.caution < 1 and state.step - state.went_back_at >= RECOVERS_AFTER:
+                state.caution, state.went_back_at = 2 * state.caution, state.step
             return True
         state.bad_steps += 1
         step = state.step + 1

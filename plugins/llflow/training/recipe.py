@@ -14,9 +14,9 @@ from pydantic import model_validator as validator
 from pydantic.dataclasses import dataclass
 
 from llflow.errors import UsageError
-from llflow.network.model import KEEP, PRIORS, SIZES, Config, LeanConfig
+from llflow.network.model import KEEP, PRIORS, SIZES, Config, LeanConfig, LLFlow
 from llflow.network.precision import PRECISIONS
-from llflow.training.objective import LOSSES
+from llflow.training.objective import LOSSES, Objective
 
 SHIPPED = Path(__file__).parents[1] / "recipes"
 ANNEALINGS = ("halving", "cosine")
@@ -240,6 +240,19 @@ class Recipe(Settings):
     def shipped() -> list[str]:
         """Names of the recipes that come with the package."""
         return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+    def objective(self, model: LLFlow) -> Objective:
+        """What a network is trained for."""
+        return Objective(
+            model,
+            self.l1_weight,
+            exposure_free=self.exposure_free,
+            structure=self.structure,
+            colors=self.colors,
+            saturation=self.saturation,
+            map_colors=self.map_colors,
+            nll_share=self.nll_share,
+        )
 
     def config(self) -> Config | LeanConfig:
         """Of the network that is trained."""

@@ -28,7 +28,6 @@ from llflow.network.model import SIZES, LeanConfig, LLFlow
 from llflow.training.batches import Batch, Batches
 from llflow.training.initialization import initialize_from
 from llflow.training.log import Log, side_by_side
-from llflow.training.objective import Objective
 from llflow.training.precision import precision_on
 from llflow.training.processes import Processes
 from llflow.training.recipe import Recipe
@@ -107,16 +106,7 @@ class Run:
     def _objective(self) -> nn.Module:
         recipe, model = self.recipe, self.state.model
         model.keep = recipe.keep
-        objective = Objective(
-            model,
-            recipe.l1_weight,
-            exposure_free=recipe.exposure_free,
-            structure=recipe.structure,
-            colors=recipe.colors,
-            saturation=recipe.saturation,
-            map_colors=recipe.map_colors,
-            nll_share=recipe.nll_share,
-        )
+        objective = recipe.objective(model)
         if recipe.compile:
             model.compile_networks()
         if self.processes.count == 1:

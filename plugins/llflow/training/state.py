@@ -31,6 +31,7 @@ class State:
         step: how many steps are done.
         best: validation PSNR in dB of the best averaged weights so far.
         caution: factor of the learning rate, halved by every `roll_back`.
+        went_back_at: the step of the last one, or of the last recovery from it.
         bad_steps: how many steps in a row, up to this one, were skipped.
         usual: norm of the gradient, averaged over some hundred steps; 0 before the first.
         planned: how many steps a run with a budget of hours has in all, 0 while that isn't known.
@@ -49,6 +50,7 @@ class State:
         )
         self.step, self.best = 0, -math.inf
         self.caution, self.bad_steps, self.usual = 1.0, 0, 0.0
+        self.went_back_at = 0
         self.planned, self.seconds = 0, 0.0
         self.drop_anchor()
 
@@ -69,6 +71,7 @@ class State:
         learning rate. Steps go on counting, so other samples come."""
         self._set_tensors(copy.deepcopy(self.anchor))
         self.caution /= 2
+        self.went_back_at = self.step
         self.bad_steps = 0
 
     def save(self, path: Path) -> None:
@@ -128,6 +131,7 @@ PROGRESS = (
     "caution",
     "bad_steps",
     "usual",
+    "went_back_at",
     "anchored_at",
     "planned",
     "seconds",
