@@ -387,4 +387,7 @@ def _command() -> str:
     if script.parent.name != "benchmarks":  # called by a test
         return ""
     options = [Path(option).name if os.sep in option else option for option in sys.argv[1:]]
+    if "--out" in options:
+        at = options.index("--out")
+        del options[at : at + 2]
     return " ".join(["python", f"benchmarks/{script.name}", *options])

@@ -45,7 +45,8 @@ Ways of doing the same are timed in turn in one process: processor time on one t
 more, CUDA events on a GPU with inputs that its L2 cache can't hold. A ratio is the median of the
 rounds' ratios, its quartiles in brackets; a time is the least of all rounds. What computes
 something wrong isn't timed. On a CPU the allocator is told to keep what is freed, except in
-`against.py`: page faults come and go with its state.
+`against.py`: page faults come and go with its state. Other work on the machine blurs ratios by some
+per cent; the quartiles, on the pages behind, tell how much.
 """
 
 
