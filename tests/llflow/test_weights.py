@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 
 from llflow import TINY, enhance, load
+from llflow.enhancement import bracket
+from llflow.evaluation import metrics
 from llflow.network import checkpoint
 from llflow.picture import codec, preprocess, retinex
 
@@ -70,3 +73,54 @@ def test_trained_flow_is_invertible(model, dusk):
     back, logdet_back = model.flow.bijection.inverse(z, cond)
     assert (back - crop[None]).abs().max() < 1e-3
     assert (logdet + logdet_back).abs() < 1e-4 * logdet.abs()
+
+
+def test_the_network_is_small_enough_for_a_cpu(model):
+    assert sum(parameter.numel() for parameter in model.parameters()) <= 1.5e6
+
+
+def test_tiles_agree(model, dusk):
+    folded = model.fold()
+    whole, tiled = (enhance(folded, dusk, tile=tile) for tile in (2048, 128))
+    assert (whole - tiled).abs().max() <= 1 / 255
+
+
+def test_stops_are_stops(model, dusk):
+    """Monotone, and within 15 % of the light that they ask for, of pixels that don't clip."""
+    stops = [-2.0, -1.0, 0.0, 1.0, 2.0]
+    results = bracket(model.fold(), dusk, stops)
+    means = [result.mean().item() for result in results]
+    assert all(a < b for a, b in pairwise(means))
+    inside = results[-1].amax(0) < 1
+    light = [result[:, inside].pow(2.2).mean().item() for result in results]
+    for asked, value in zip(stops, light, strict=True):
+        assert value / light[2] == pytest.approx(2**asked, rel=0.15)
+
+
+def test_what_is_bright_stays(model, dusk):
+    """A picture that came out well is well exposed, and goes through nearly unchanged."""
+    folded = model.fold()
+    bright = enhance(folded, dusk)
+    assert metrics.psnr(enhance(folded, bright), bright) >= 30
+
+
+def test_a_black_sky_stays_black(model, dusk):
+    """Half of a dark picture is black but for the camera's noise, and no grain rises from it."""
+    half = dusk.shape[1] // 2
+    noise = torch.randn(3, half, dusk.shape[2], generator=torch.Generator().manual_seed(0))
+    night = dusk / 4
+    night[:, :half] = (0.5 / 255 * noise).clamp(min=0)
+    night = (night * 255).round() / 255
+    result = enhance(model.fold(), night)
+    sky, town = result[:, : half - 24], result[:, half:]
+    assert town.mean() > night[:, half:].mean() + 0.1
+    assert sky.mean() < 8 / 255
+    gain = (town.mean() / night[:, half:].mean()).item()
+    assert sky.std() <= gain * night[:, : half - 24].std()
+
+
+def test_bf16_is_within_few_levels(model, dusk):
+    folded = model.fold()
+    exact, close = enhance(folded, dusk), enhance(folded, dusk, precision="bf16")
+    assert (exact - close).abs().max() <= 4 / 255
+    assert (exact - close).abs().mean() <= 0.5 / 255
