@@ -98,19 +98,6 @@ class Given(Bijection, HoldsCondition):
     def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
         return self.bijection.shape(shape, inverse=inverse)
 
-    @classmethod
-    def examples(cls) -> list[Example]:
-        class Moved(Bijection):
-            def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
-                assert isinstance(cond, Tensor)
-                return wide(x) + cond, zero_logdet(x)
-
-            def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
-                assert isinstance(cond, Tensor)
-                return wide(y) - cond, zero_logdet(y)
-
-        return [Example(lambda: cls(Moved(), torch.ones(1, 3)), (3,))]
-
 
 @dataclass(frozen=True)
 class Example:
@@ -144,8 +131,8 @@ def frozen(module: Module) -> Module:
     computed = {
         id(value): value.detach().clone()
         for part in module.modules()
-        for value in vars(part).values()
-        if isinstance(value, Tensor) and not value.is_leaf
+        for value in (*vars(part).values(), *part._buffers.values())
+        if isinstance(value, Tensor) and value.requires_grad
     }
     return copy.deepcopy(module, computed).eval().requires_grad_(False)
 
@@ -296,13 +283,17 @@ def repeated(who: object, cond: Cond, x: Tensor) -> Cond:
     """
     if isinstance(cond, Mapping):
         return {key: repeated(who, entry, x) for key, entry in cond.items()}
-    if not isinstance(cond, Tensor) or len(cond) == len(x):
+    if not isinstance(cond, Tensor):
         return cond
-    if len(cond) == 0 or len(x) % len(cond):
+    # Not len(), which fixes a batch's size where a graph is traced.
+    samples, conditions = x.shape[0], cond.shape[0]
+    if conditions == samples:
+        return cond
+    if conditions == 0 or samples % conditions:
         raise ValueError(
-            f"{type(who).__name__}: expected a multiple of {len(cond)} samples, as many as the "
-            f"conditions that were given, got {len(x)}"
+            f"{type(who).__name__}: expected a multiple of {conditions} samples, as many as the "
+            f"conditions that were given, got {samples}"
         )
-    if len(cond) == 1:
-        return cond.expand(len(x), *cond.shape[1:])
-    return cond.repeat(len(x) // len(cond), *[1] * (cond.dim() - 1))
+    if conditions == 1:
+        return cond.expand(samples, *cond.shape[1:])
+    return cond.repeat(samples // conditions, *[1] * (cond.dim() - 1))
