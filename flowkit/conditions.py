@@ -70,7 +70,7 @@ def batch_of(who: str, cond: Cond) -> int:
     if isinstance(cond, Tensor):
         if cond.dim() == 0:
             raise ValueError(f"{who}: expected a condition (B, ...), got a single number")
-        return len(cond)
+        return cond.shape[0]
     if not isinstance(cond, Mapping):
         raise TypeError(
             f"{who}: expected a condition as a tensor, or a mapping of tensors by name, got "

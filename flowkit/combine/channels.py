@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from flowkit.combine.at import At
 from flowkit.combine.chain import Chain
 from flowkit.combine.inverse import Inverse
 from flowkit.combine.parts import require_bijection, run
@@ -107,7 +108,7 @@ class OnChannels(Bijection):
         return [Example(multiscale, (3, 2, 4), (1, 2, 4))]
 
 
-def split(n: int, rest: Bijection, prior: Coupling) -> Chain:
+def split(n: int, rest: Bijection, prior: Bijection) -> Chain:
     """p(z₂ | z₁, cond)·p(z₁ | cond): the last channels become noise given the first n, and the
     first n go on through `rest`; no latent is lost.
 
@@ -115,13 +116,24 @@ def split(n: int, rest: Bijection, prior: Coupling) -> Chain:
         n: channels that go on.
         rest: what happens to them; keeps their shape.
         prior: the coupling that keeps n channels and normalises the others given them (and the
-            condition), with a scale that grows as well as shrinks.
+            condition), with a scale that grows as well as shrinks; in `At` where one entry of the
+            condition is meant for it.
 
     Raises:
-        ValueError: the prior keeps another number of channels.
+        TypeError: the prior isn't a coupling.
+        ValueError: it keeps another number of channels.
 
     Kingma & Dhariwal, Glow, 2018, arXiv:1807.03039, the learned prior of the released code.
     """
-    if prior.kept != n:
-        raise ValueError(f"split: expected a prior that keeps {n} channels, got kept={prior.kept}")
+    coupling = prior
+    while isinstance(coupling, At):
+        coupling = coupling.bijection
+    if not isinstance(coupling, Coupling):
+        raise TypeError(
+            f"split: expected a Coupling as the prior, or one in At, got {type(coupling).__name__}"
+        )
+    if coupling.kept != n:
+        raise ValueError(
+            f"split: expected a prior that keeps {n} channels, got kept={coupling.kept}"
+        )
     return Chain(prior, OnChannels(n, rest))

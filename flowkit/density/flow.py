@@ -101,12 +101,12 @@ class Flow(nn.Module):
                     f"Flow: expected noise of the base's shape {expected}, got {shape} from the "
                     "bijection"
                 )
-            return self.base(len(z), shape)
+            return self.base(z.shape[0], shape)
         base = self._made(cond)
         fits = base.batch_shape == z.shape[:1] or (cond is None and base.batch_shape in _SHARED)
         if base.event_shape != z.shape[1:] or not fits:
             raise ValueError(
-                f"Flow: expected a base of batch shape ({len(z)},) and event shape {shape}, "
+                f"Flow: expected a base of batch shape ({z.shape[0]},) and event shape {shape}, "
                 f"got {tuple(base.batch_shape)} and {tuple(base.event_shape)}"
             )
         return base
@@ -225,11 +225,17 @@ class Flow(nn.Module):
     def _made(self, cond: Cond) -> Distribution:
         """What the base makes of the condition."""
         try:
-            return self.base(cond)
+            made = self.base(cond)
         except Exception as error:
             if cond is None:
                 error.add_note("Flow: the base was called without a condition; it may want one.")
             raise
+        if not isinstance(made, Distribution):
+            raise TypeError(
+                f"Flow: expected the base to make a torch distribution, got {type(made).__name__} "
+                "(diagonal_normal(mean)?)"
+            )
+        return made
 
     def _lead(
         self, cond: Cond, num_samples: int | None, noise: Tensor | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -16,10 +17,11 @@ Temperature = float | Tensor | Sequence[float]
 
 def log_prob(base: Distribution, z: Tensor) -> Tensor:
     """(k·B,) for z (k·B, C, *S) under a base of batch shape (B,) or (1,)."""
-    if not len(z):
+    if z.shape[0] == 0:
         # torch.distributions can't sum over the elements of no samples.
         return z.flatten(1).sum(1)
-    batch = base.batch_shape.numel()
+    # Not batch_shape.numel(), nor len(z) above, which torch.export takes for constants.
+    batch = math.prod(base.batch_shape)
     return base.log_prob(z.reshape(-1, batch, *z.shape[1:])).reshape(-1)
 
 

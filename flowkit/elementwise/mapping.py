@@ -29,6 +29,26 @@ class Elementwise(Protocol):
     def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
+def require_elementwise(who: object, how: object) -> Elementwise:
+    """Return `how` if it is an elementwise map.
+
+    Raises:
+        TypeError: it is a class of such, a scale, or something else.
+    """
+    name, wanted = type(who).__name__, ("count", "forward", "inverse")
+    if isinstance(how, type):
+        raise TypeError(
+            f"{name}: expected an elementwise map, got the class {how.__name__} (call it)"
+        )
+    if missing := [part for part in wanted if not hasattr(how, part)]:
+        came = type(how).__name__
+        hint = f"Affine({came}(...))?" if came.endswith("Scale") else f"it has no {missing[0]}"
+        raise TypeError(
+            f"{name}: expected an elementwise map such as Affine(), got {came} ({hint})"
+        )
+    return how  # pyright: ignore[reportReturnType]
+
+
 def apply(
     how: Elementwise, x: Tensor, params: Tensor, *, inverse: bool = False
 ) -> tuple[Tensor, Tensor]:

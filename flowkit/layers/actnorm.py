@@ -60,6 +60,7 @@ class ActNorm(Bijection):
 
     @torch.no_grad()
     def initialize_from(self, x: Tensor) -> None:
+        require_channels(self, x, self.channels)
         bias, log_scale = normalizing(x)
         self.bias.copy_(bias)
         self.log_scale.copy_(log_scale)

@@ -17,7 +17,13 @@ from flowkit.contract import (
     require_channels,
     require_shape,
 )
-from flowkit.elementwise import Affine, Elementwise, RationalQuadraticSpline, apply
+from flowkit.elementwise import (
+    Affine,
+    Elementwise,
+    RationalQuadraticSpline,
+    apply,
+    require_elementwise,
+)
 from flowkit.layers.with_net import WithNet, with_folded_net
 from flowkit.nets import MADE
 from flowkit.nets.conditioner import Net, build
@@ -54,7 +60,7 @@ class Autoregressive(WithNet):
         require_at_least(self, "channels", channels, 1)
         require_at_least(self, "cond_channels", cond_channels, 0)
         self.channels = channels
-        self.how = how
+        self.how = require_elementwise(self, how)
         self.cond_channels = cond_channels
         self.net = build(self, net, channels, how.count, cond_channels)
 

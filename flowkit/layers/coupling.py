@@ -7,7 +7,13 @@ from functools import partial
 from torch import Tensor
 
 from flowkit.contract import Bijection, Cond, Example, exactly, require_at_least
-from flowkit.elementwise import Additive, Affine, Elementwise, RationalQuadraticSpline
+from flowkit.elementwise import (
+    Additive,
+    Affine,
+    Elementwise,
+    RationalQuadraticSpline,
+    require_elementwise,
+)
 from flowkit.layers.with_net import WithNet, with_folded_net
 from flowkit.nets import MLP, ConvNet
 from flowkit.nets.conditioner import Net, build
@@ -47,7 +53,7 @@ class Coupling(WithNet):
         self.kept = channels // 2 if kept is None else kept
         if not 1 <= self.kept < channels:
             raise ValueError(f"Coupling: expected 1 <= kept < {channels}, got {kept}")
-        self.how = how
+        self.how = require_elementwise(self, how)
         self.cond_channels = cond_channels
         changed = channels - self.kept
         self.net = build(self, net, self.kept, how.count * changed, cond_channels)

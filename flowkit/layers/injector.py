@@ -8,7 +8,7 @@ from torch import Tensor
 
 from flowkit.conditions import everywhere, require_cond
 from flowkit.contract import Bijection, Cond, Example, exactly, require_at_least
-from flowkit.elementwise import Affine, Elementwise, RationalQuadraticSpline
+from flowkit.elementwise import Affine, Elementwise, RationalQuadraticSpline, require_elementwise
 from flowkit.layers.given_injector import GivenInjector
 from flowkit.layers.parameterized import require_params
 from flowkit.layers.with_net import WithNet, with_folded_net
@@ -42,7 +42,7 @@ class Injector(WithNet):
         require_at_least(self, "channels", channels, 1)
         require_at_least(self, "cond_channels", cond_channels, 1)
         self.channels = channels
-        self.how = how
+        self.how = require_elementwise(self, how)
         self.cond_channels = cond_channels
         self.net = build(self, net, cond_channels, how.count * channels)
 

@@ -45,6 +45,11 @@ class InvertibleLinear(Bijection):
         super().__init__()
         require_at_least(self, "channels", channels, 1)
         self.channels = channels
+        if isinstance(weight, Weight):
+            raise TypeError(
+                "InvertibleLinear: expected the kind of weight, got one that is made "
+                f"(weight={type(weight).__name__})"
+            )
         self.weight = weight(channels)
 
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from flowkit.conditions import everywhere
 from flowkit.contract import Cond, Example, repeated, require_at_least
-from flowkit.elementwise import Affine, Elementwise, RationalQuadraticSpline
+from flowkit.elementwise import Affine, Elementwise, RationalQuadraticSpline, require_elementwise
 from flowkit.layers.parameterized import Parameterized
 
 
@@ -33,7 +33,7 @@ class Pointwise(Parameterized):
         super().__init__()
         require_at_least(self, "channels", channels, 1)
         self.channels = channels
-        self.how = how
+        self.how = require_elementwise(self, how)
         count = how.count * channels
         self.numbers = nn.Parameter(torch.zeros(count)) if numbers is None else numbers
         if self.numbers.shape[min(1, self.numbers.dim() - 1)] != count:

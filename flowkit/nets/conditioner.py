@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from flowkit.conditions import Unchanged, beside, everywhere, require_places
@@ -108,10 +109,16 @@ def build(who: object, net: Net, c_in: int, c_out: int, cond_channels: int = 0) 
     made = net
     while isinstance(made, partial):
         made = made.func
-    if cond_channels and isinstance(made, type) and issubclass(made, Conditioner):
-        module = net(c_in, c_out, cond_channels=cond_channels)
-    else:
-        module = net(c_in + cond_channels, c_out)
+    try:
+        if cond_channels and isinstance(made, type) and issubclass(made, Conditioner):
+            module = net(c_in, c_out, cond_channels=cond_channels)
+        else:
+            module = net(c_in + cond_channels, c_out)
+    except TypeError as error:
+        raise TypeError(
+            f"{name}: expected a factory that makes the net from (c_in, c_out), got one that says: "
+            f"{error}"
+        ) from error
     if not isinstance(module, nn.Module):
         raise TypeError(f"{name}: expected the factory to make a net, got {type(module).__name__}")
     return module
@@ -119,18 +126,22 @@ def build(who: object, net: Net, c_in: int, c_out: int, cond_channels: int = 0) 
 
 def ask(net: nn.Module, x: Tensor, cond: Tensor | None = None) -> Tensor:
     """The net's output for x (B, c_in, *S) and a condition, in the precision of its parameters."""
-    dtype = next((p.dtype for p in net.parameters()), x.dtype)
+    dtype = _precision(net, x)
     x, cond = x.to(dtype), None if cond is None else cond.to(dtype)
     if isinstance(net, Conditioner) and net.cond_channels:
         return net(x, cond)
     return net(beside(x, cond))
 
 
+def _precision(net: nn.Module, x: Tensor) -> torch.dtype:
+    """Of its first floating-point parameter (weights may be stored as whole numbers), or x's."""
+    return next((p.dtype for p in net.parameters() if p.is_floating_point()), x.dtype)
+
+
 def given(net: nn.Module, cond: Tensor) -> nn.Module:
     """A net of x alone, for this condition."""
     if isinstance(net, Conditioner) and net.cond_channels:
-        dtype = next((p.dtype for p in net.parameters()), cond.dtype)
-        return net.given(cond.to(dtype))
+        return net.given(cond.to(_precision(net, cond)))
     return GivenNet(net, cond)
 
 

@@ -10,9 +10,11 @@ from flowkit import (
     MLP,
     ActNorm,
     Affine,
+    At,
     Chain,
     ConvNet,
     Coupling,
+    Flip,
     Flow,
     FoldedLinear,
     Inverse,
@@ -214,3 +216,19 @@ def test_coupling_with_kept_channels_draws_from_the_learned_prior():
 def test_layers_refuse(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_split_takes_its_prior_under_an_entry_of_the_condition():
+    torch.manual_seed(0)
+    prior = At("half", Coupling(4, partial(ConvNet, hidden=4), kept=2, cond_channels=1))
+    flow = split(2, Chain(Squeeze(), ActNorm(8), Inverse(Squeeze())), prior)
+    x, cond = torch.rand(2, 4, 4, 4), {"half": torch.rand(2, 1, 4, 4)}
+    y, logdet = flow(x, cond)
+    back, logdet_back = flow.inverse(y, cond)
+    torch.testing.assert_close(back, x)
+    torch.testing.assert_close(logdet_back, -logdet)
+
+
+def test_a_split_refuses_a_prior_that_is_no_coupling():
+    with pytest.raises(TypeError, match="split: expected a Coupling as the prior, or one in At"):
+        split(2, Flip(), At("half", ActNorm(4)))

@@ -9,12 +9,15 @@ from torch import nn
 
 from flowkit import (
     MLP,
+    PLU,
     ActNorm,
+    Affine,
     At,
     Bijection,
     Chain,
     ConvNet,
     Coupling,
+    ExpScale,
     Flip,
     Flow,
     Injector,
@@ -92,6 +95,31 @@ def net_of(width):
 
 
 MISTAKES = {
+    "class for a map": (
+        lambda: Coupling(4, MLP, Affine),
+        r"^Coupling: expected an elementwise map, got the class Affine \(call it\)",
+    ),
+    "scale for a map": (
+        lambda: Injector(4, MLP, ExpScale(), cond_channels=2),
+        r"^Injector: expected an elementwise map such as Affine\(\), got ExpScale "
+        r"\(Affine\(ExpScale\(\.\.\.\)\)\?\)",
+    ),
+    "weight that is made": (
+        lambda: InvertibleLinear(4, PLU(4)),
+        r"^InvertibleLinear: expected the kind of weight, .*\(weight=PLU\)",
+    ),
+    "class that is no factory": (
+        lambda: Coupling(4, nn.Conv2d),
+        r"^Coupling: expected a factory that makes the net from \(c_in, c_out\), .*kernel_size",
+    ),
+    "base that makes a tensor": (
+        lambda: Flow(ActNorm(2), nn.Identity()).log_prob(torch.rand(4, 2), torch.rand(4, 2)),
+        r"^Flow: expected the base to make a torch distribution, got Tensor",
+    ),
+    "initialize with other channels": (
+        lambda: initialize(Chain(ActNorm(4)), torch.rand(5, 3)),
+        r"^layer 0, ActNorm: expected input of shape \(B, 4, \*S\), got \(5, 3\)",
+    ),
     "data with 1 channel": (
         lambda: flow().log_prob(X[:, :1], COND),
         r"^layer 0.1.0, ActNorm: expected input of shape \(B, 12, \*S\), got \(4, 4, 4, 4\); "
