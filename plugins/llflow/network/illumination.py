@@ -45,7 +45,8 @@ class Light:
 def thumbnail(image: Tensor, equalized: Tensor) -> Tensor:
     """(B, 3, H, W) twice -> (B, 6, 64, 96), or (B, 6, 96, 64) of pictures higher than wide: log of
     the light averaged over areas, and the equalised picture averaged."""
-    size = THUMBNAIL if image.shape[-1] >= image.shape[-2] else THUMBNAIL[::-1]
+    rows, columns = THUMBNAIL
+    size = (rows, columns) if image.shape[-1] >= image.shape[-2] else (columns, rows)
     light, contrast = averaged(image, size), averaged(equalized, size)
     return torch.cat([retinex.log_low(light), contrast], dim=1)
 

@@ -164,6 +164,7 @@ class LLFlow(nn.Module):
             return self.encoder(features, recompute=recompute)
         if light is None:
             light = self.illumination(thumbnail(retinex.from_log_low(low[:, :3]), low[:, 3:]))
+            assert isinstance(light, Light)
         if illumination is None:
             illumination = light.over(*low.shape[2:])
         expected = (len(low), 1, *low.shape[2:])
