@@ -1,6 +1,6 @@
 # Two commands set everything up on a fresh machine with Python 3.11 or newer:
 #   make demo   environment, install, brighten two sample pictures
-#   make test   environment, install with test tools, run the tests
+#   make test   environment, install with test tools, run the tests (make test-slow: those that take long)
 # and
 #   make weights LOL=DIR  trains the default weights anew from LOL's training pairs, in HOURS hours
 #   make bench      measures what a CPU can, in under 15 minutes on two cores
@@ -23,13 +23,16 @@ echo; $(BIN)/python benchmarks/report.py || failed="$$failed report"; \
 test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 endef
 
-.PHONY: demo test check weights bench bench-gpu clean
+.PHONY: demo test test-slow check weights bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/llflow enhance examples/rocket.jpg examples/coffee_dark.jpg -o enhanced/ --overwrite
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -n auto --dist loadgroup tests
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "not slow" tests
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m slow tests
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
