@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     measure.record(
         "training_throughput",
         args,
-        doc=__doc__,
+        doc=__doc__ or "",
         tables={"A training step": rows},
         targets=[TARGET.judged(result.median)],
     )

@@ -17,6 +17,7 @@ from llflow import errors
 from llflow.enhancement import enhance
 from llflow.jobs import PlanError
 from llflow.network import checkpoint, official
+from llflow.network.precision import PRECISIONS
 from llflow.picture import codec
 from llflow.picture.light import factor_for_mean
 
@@ -165,6 +166,13 @@ def test_light_and_precision(llflow, weights, nano, tmp_path, options, expected)
     assert np.array_equal(
         level(tmp_path / "dark_bright.png"), bright_of(nano.fold(), source, **expected)
     )
+
+
+def test_every_precision_can_be_asked_for():
+    from llflow.commands import enhance as command
+
+    (option,) = (p for p in command.command.params if p.name == "precision")
+    assert tuple(option.type.choices) == PRECISIONS
 
 
 def test_at_strength_0_a_picture_stays(llflow, weights, tmp_path):

@@ -12,5 +12,6 @@ COARSE = (16, 24)  # rows and columns of a picture that is wider than high
 def coarse_luminance(bright: Tensor) -> Tensor:
     """(..., 3, H, W) -> (..., 1, 16, 24), or (24, 16) of pictures higher than wide: the mean over
     RGB and over areas, in the picture's own values."""
-    size = COARSE if bright.shape[-1] >= bright.shape[-2] else COARSE[::-1]
+    short, long = COARSE
+    size = (short, long) if bright.shape[-1] >= bright.shape[-2] else (long, short)
     return averaged(bright.mean(-3, keepdim=True), size)

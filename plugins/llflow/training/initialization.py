@@ -39,8 +39,8 @@ def temper(net: ConvNet) -> None:
     convolutions = {net.first_norm: (net.first, net.first_cond), net.second_norm: (net.second,)}
     for norm, before in convolutions.items():
         excess = (norm.log_scale - LARGEST).clamp(min=0)
-        norm.log_scale -= excess
-        norm.bias *= excess.exp()
+        norm.log_scale.sub_(excess)
+        norm.bias.mul_(excess.exp())
         for convolution in before:
             if convolution is not None:
-                convolution.weight *= excess.exp().reshape(-1, 1, 1, 1)
+                convolution.weight.mul_(excess.exp().reshape(-1, 1, 1, 1))

@@ -39,6 +39,9 @@ class State:
     """
 
     def __init__(self, model: LLFlow, recipe: Recipe) -> None:
+        if model.illumination is not None and next(model.parameters()).device.type == "cpu":
+            # Measured to be faster there, in bf16.
+            model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.recipe = recipe
         self.model = model
         self.averaged = AveragedModel(model, multi_avg_fn=_average(recipe.average))
