@@ -108,9 +108,7 @@ def test_without_thumbnails_the_branch_stays(run, tmp_path):
 
 
 def test_thumbnails_that_parts_do_not_divide_are_refused(run):
-    with pytest.raises(
-        ValueError, match=r"of thumbnails that 1 processes and 2 parts .* 3$"
-    ):
+    with pytest.raises(ValueError, match=r"of thumbnails that 1 processes and 2 parts .* 3$"):
         run(accumulate=2, thumbnails=3)
 
 
