@@ -199,6 +199,20 @@ def require_channels(
         TypeError: `x` isn't a floating-point tensor.
         ValueError: its shape is another.
     """
+    require_floating(who, x)
+    if x.dim() < 2 or not _fits(x.shape[1:], channels, axes):
+        raise ValueError(
+            f"{_name(who)}: expected input of shape (B, {_expected(channels, axes)}), "
+            f"got {tuple(x.shape)}"
+        )
+
+
+def require_floating(who: object, x: Tensor) -> None:
+    """Raise unless `x` is a floating-point tensor.
+
+    Raises:
+        TypeError: it isn't.
+    """
     if not isinstance(x, Tensor):
         raise TypeError(
             f"{_name(who)}: expected a tensor (B, C, *S), got {type(x).__name__} "
@@ -207,11 +221,6 @@ def require_channels(
     if not x.is_floating_point():
         raise TypeError(
             f"{_name(who)}: expected a floating-point tensor, got {x.dtype} (x.float()?)"
-        )
-    if x.dim() < 2 or not _fits(x.shape[1:], channels, axes):
-        raise ValueError(
-            f"{_name(who)}: expected input of shape (B, {_expected(channels, axes)}), "
-            f"got {tuple(x.shape)}"
         )
 
 

@@ -57,9 +57,9 @@ class Reversible(Bijection):
             both inversion and gradient. "inputs": every step's input is kept, which costs memory
             for one sample a step, and nothing is inverted; for nets in bf16, whose rounding makes
             inversion drift.
-        tolerance: largest error of the inverted input, relative to the input's largest value, which
-            is looked at in 64 positions of each channel. None: don't look; on CUDA looking waits
-            for the device.
+        tolerance: largest error of the inverted input, relative to the input's largest value (or to
+            a thousandth of the output's, where the input is next to nothing), which is looked at in
+            64 positions of each channel. None: don't look; on CUDA looking waits for the device.
 
     Raises:
         TypeError: something inside has a condition of its own (bind it outside:
@@ -110,9 +110,9 @@ class Reversible(Bijection):
     def _run(self, x: Tensor, cond: Cond, *, inverse: bool) -> tuple[Tensor, Tensor]:
         require_channels(self, x)
         _require_repeatable(self.bijection)
-        parameters = [p for p in self.bijection.parameters() if p.requires_grad]
         before = _memory(self.bijection, x)
-        y, logdet = _Steps.apply(self, inverse, cond, wide(x), *parameters, *_tensors(cond))
+        learned = _learned(self.bijection)
+        y, logdet = _Steps.apply(self, inverse, cond, learned, wide(x), *learned, *_tensors(cond))
         _require_unmoved(before, _memory(self.bijection, x))
         return y, logdet
 
@@ -150,6 +150,11 @@ def _require_repeatable(bijection: Bijection) -> None:
                 f"Reversible: expected nets that give the same output twice, got "
                 f"{type(module).__name__} at {name} in training mode (eval() it, or leave it out)"
             )
+
+
+def _learned(bijection: Bijection) -> list[Tensor]:
+    """Everything inside that needs a gradient: parameters, and buffers that something made."""
+    return [t for t in (*bijection.parameters(), *bijection.buffers()) if t.requires_grad]
 
 
 def _memory(bijection: Bijection, x: Tensor) -> tuple[Tensor, dict[str, int]]:
@@ -244,9 +249,16 @@ class _Steps(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, module: Reversible, inverse: bool, cond: Cond, x: Tensor, *tensors: Tensor
+        ctx: Any,
+        module: Reversible,
+        inverse: bool,
+        cond: Cond,
+        learned: list[Tensor],
+        x: Tensor,
+        *tensors: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        ctx.module, ctx.inverse = module, inverse
+        # Which ones needed a gradient then: by the time of the backward pass some may be frozen.
+        ctx.module, ctx.inverse, ctx.learned = module, inverse, learned
         ctx.autocast = _autocast(x.device.type)
         ctx.structure = _replaced(cond, iter([None] * len(_tensors(cond))))
         inputs, state, total = [], _Waiting(x), zero_logdet(x)
@@ -267,11 +279,10 @@ class _Steps(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        module, inverse = ctx.module, ctx.inverse
+        module, inverse, learned = ctx.module, ctx.inverse, ctx.learned
         saved = ctx.saved_tensors  # unpacked once: a checkpoint around this allows no second time
         kept, tensors = saved[: ctx.kept], saved[ctx.kept :]
-        parameters = [p for p in module.bijection.parameters() if p.requires_grad]
-        conds = [t.detach().requires_grad_(t.requires_grad) for t in tensors[len(parameters) :]]
+        conds = [t.detach().requires_grad_(t.requires_grad) for t in tensors[len(learned) :]]
         cond = _replaced(ctx.structure, iter(conds))
         inputs = list(kept) if module.keep == "inputs" else None
         value = None if inputs is not None else _Waiting(kept[0])
@@ -292,7 +303,7 @@ class _Steps(torch.autograd.Function):
                     parts, output, logdet = _retraced(step, value.value)
             wanted = [
                 *(c for c in conds if c.requires_grad),
-                *(p for p in step.layer.parameters() if p.requires_grad),
+                *_learned(step.layer),
             ]
             found = _gradients(
                 [output, logdet], [*parts, *wanted], [grad.value.to(output.dtype), grad_logdet]
@@ -310,13 +321,14 @@ class _Steps(torch.autograd.Function):
             if value is not None:
                 value.value = torch.cat([part.detach() for part in parts], dim=1)
         if value is not None and module.tolerance is not None:
-            _check(_sampled(value.value), kept[1], module.tolerance)
+            _check(_sampled(value.value), kept[1], _sampled(kept[0]), module.tolerance)
         return (
             None,
             None,
             None,
-            grad.value if ctx.needs_input_grad[3] else None,
-            *(sums.get(tensor) for tensor in (*parameters, *conds)),
+            None,
+            grad.value if ctx.needs_input_grad[4] else None,
+            *(sums.get(tensor) for tensor in (*learned, *conds)),
         )
 
 
@@ -370,11 +382,12 @@ def _sampled(x: Tensor) -> Tensor:
     return flat[:, :, places.to(flat.device)] if flat.numel() else flat
 
 
-def _check(came: Tensor, expected: Tensor, tolerance: float) -> None:
+def _check(came: Tensor, expected: Tensor, output: Tensor, tolerance: float) -> None:
     if not expected.numel():
         return
     error = (came - expected).abs().max().item()
-    allowed = tolerance * max(expected.abs().max().item(), torch.finfo(expected.dtype).tiny)
+    largest = max(expected.abs().max().item(), output.abs().max().item() / 1000)
+    allowed = tolerance * max(largest, torch.finfo(expected.dtype).tiny)
     if not error <= allowed:
         raise Drifted(
             f"Reversible: expected to get the input back within {allowed:.3g}, got {error:.3g}; "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-from flowkit.contract import Cond, Shape
+from flowkit.contract import Cond, Shape, wide_dtype
 
 
 def diagonal_normal(mean: Tensor, std: Tensor | float = 1.0) -> Independent:
@@ -73,7 +73,8 @@ class StandardNormal(nn.Module):
 
     def forward(self, batch: int, shape: Shape) -> Independent:
         """N(0, 1) of batch shape (B,) and event shape `shape`."""
-        return diagonal_normal(self.place.new_zeros(()).expand(batch, *shape))
+        zero = self.place.new_zeros((), dtype=wide_dtype(self.place))
+        return diagonal_normal(zero.expand(batch, *shape))
 
     def extra_repr(self) -> str:
         return f"{self.fixed or 'any shape'}" + (f", like={self.like!r}" if self.like else "")

@@ -12,7 +12,7 @@ from torch.distributions import Distribution, constraints
 
 from flowkit.combine.parts import run
 from flowkit.conditions import Unchanged
-from flowkit.contract import Bijection, Shape, require_channels, wide
+from flowkit.contract import Bijection, Shape, require_channels, require_floating, wide
 from flowkit.density.base import StandardNormal
 from flowkit.density.noise import Temperature, draw, factor_of, log_prob, scaled
 
@@ -80,7 +80,9 @@ class GivenFlow(Distribution):
         Raises:
             ValueError: the shapes don't belong together.
         """
-        require_channels("GivenFlow", value)
+        if self.noise_shape is None:
+            require_channels("GivenFlow", value)
+        require_floating("GivenFlow", value)
         axes = value.dim() - 1 if self.noise_shape is None else len(self.event_shape)
         lead, event = value.shape[: value.dim() - axes], value.shape[value.dim() - axes :]
         if self.noise_shape is not None and event != self.event_shape:
@@ -156,7 +158,7 @@ class GivenFlow(Distribution):
                 z = draw(base, some.stop - some.start, factor)
             else:
                 z = scaled(base, noise[some], factor)
-            yield z.reshape(rows.stop - rows.start, *shape)
+            yield wide(z).reshape(rows.stop - rows.start, *shape)
 
     def _decoded(self, z: Tensor) -> tuple[Tensor, Tensor]:
         try:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flowkit.combine import At, Chain, Inverse, OnChannels
 from flowkit.contract import Bijection, Given, Shape
-from flowkit.layers import ActNorm, Flip, Parameterized, Permute, Squeeze
+from flowkit.layers import ActNorm, Autoregressive, Flip, Parameterized, Permute, Squeeze
 from flowkit.reversible import Reversible
 
 
@@ -57,7 +57,9 @@ def _levels(bijection: Bijection, levels: Tensor, *, inverse: bool = False) -> T
     if (levels == levels.max()).all():
         shape = bijection.shape(tuple(levels.shape[1:]), inverse=inverse)
         return levels.max().expand(1, *shape)
-    if isinstance(bijection, ActNorm | Parameterized):
+    # A subclass that maps in another way may mix them.
+    elementwise = (ActNorm, Parameterized, Autoregressive)
+    if any((kind.forward, kind.inverse) == (e.forward, e.inverse) for e in elementwise):
         return levels
     raise ValueError(
         f"Flow.sample: expected levels that stay apart, got {kind.__name__} behind them, which may "

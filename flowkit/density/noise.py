@@ -55,7 +55,7 @@ def factor_of(
     if isinstance(temperature, Sequence):
         return by_level(bijection, shape, temperature)
     if values.dim() == 0:
-        return float(temperature)
+        return values if values.requires_grad else float(temperature)
     sizes = zip(reversed(values.shape), reversed((batch, *shape)), strict=False)
     if values.dim() > 1 + len(shape) or any(size not in (1, wanted) for size, wanted in sizes):
         raise ValueError(

@@ -26,6 +26,7 @@ class Pointwise(Parameterized):
     """
 
     conditional = False
+    numbers: Tensor
 
     def __init__(
         self, channels: int, how: Elementwise = Affine(), *, numbers: Tensor | None = None
@@ -35,7 +36,12 @@ class Pointwise(Parameterized):
         self.channels = channels
         self.how = require_elementwise(self, how)
         count = how.count * channels
-        self.numbers = nn.Parameter(torch.zeros(count)) if numbers is None else numbers
+        if numbers is None:
+            numbers = nn.Parameter(torch.zeros(count))
+        if isinstance(numbers, nn.Parameter):
+            self.numbers = numbers
+        else:
+            self.register_buffer("numbers", numbers)
         if self.numbers.shape[min(1, self.numbers.dim() - 1)] != count:
             raise ValueError(
                 f"Pointwise: expected {how.count} numbers for each of {channels} channels, got "

@@ -80,7 +80,8 @@ class FoldedConvNet(Conditioner):
         x = self.first(x)
         if share is not None:
             # In place: at a picture's size another tensor of all hidden channels costs page faults.
-            x = x.add_(share)
+            # (Not under vmap, where the share alone may have more axes.)
+            x = x + share if torch._C._are_functorch_transforms_active() else x.add_(share)
         return self.last(F.relu_(self.second(F.relu_(x))))
 
 

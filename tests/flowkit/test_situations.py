@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributions import Independent, Normal
-from torch.func import hessian, jacfwd, jvp
+from torch.func import hessian, jacfwd, jvp, vmap
 from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
@@ -728,3 +728,127 @@ def test_drift_behind_a_dark_border_is_refused(flip):
     y, logdet = Reversible(chain)(picture.requires_grad_())
     with pytest.raises(Drifted, match="expected to get the input back"):
         (y.square().mean() - logdet.mean()).backward()
+
+
+# Whole numbers as weights: parameters of bitsandbytes and torchao.
+
+
+class WholeWeights(nn.Module):
+    def __init__(self, c_in, c_out):
+        super().__init__()
+        weight = torch.arange(c_out * c_in, dtype=torch.int8).reshape(c_out, c_in)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+
+    def forward(self, x):
+        return x @ self.weight.to(x.dtype).T / 10
+
+
+def test_a_net_of_whole_weights_gets_its_input_unrounded():
+    coupling = Coupling(4, WholeWeights)
+    x = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
+    shift, raw = coupling.net(x[:, :2]).chunk(2, dim=1)
+    expected = (x[:, 2:] + shift) * ExpScale()(raw)[0]
+    torch.testing.assert_close(coupling(x)[0][:, 2:], expected)
+
+
+# Narrow sums of log-densities: flowMC#170, and pyro#2833.
+
+
+class LearnedNormal(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mean = nn.Parameter(torch.randn(4, 32, 32))
+
+    def forward(self, cond):
+        return diagonal_normal(self.mean[None])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("base", [lambda: StandardNormal((4, 32, 32)), LearnedNormal])
+def test_samples_of_a_narrow_flow_come_with_their_density(dtype, base):
+    flow = moved(Flow(Chain(ActNorm(4), InvertibleLinear(4)), base())).to(dtype)
+    x, density = flow.rsample_and_log_prob(num_samples=2)
+    assert x.dtype == density.dtype == torch.float32
+    # Thousands of nats in float32; a sum in bf16 would be nats off.
+    torch.testing.assert_close(density, flow.log_prob(x), atol=0.01, rtol=0)
+
+
+def test_the_density_of_one_sample():
+    flow = Flow(moved(ActNorm(2)), StandardNormal(2))
+    given = flow.given()
+    x = given.sample()
+    assert x.shape == (2,)
+    torch.testing.assert_close(given.log_prob(x), flow.log_prob(x[None])[0])
+
+
+def test_a_part_frozen_before_the_backward_pass_takes_no_gradient_from_another():
+    def gradients(wrap):
+        chain = moved(Chain(ActNorm(3), ActNorm(3), InvertibleLinear(3)))
+        with torch.no_grad():
+            chain[2].weight.entries.copy_(torch.eye(3) + torch.arange(9.0).reshape(3, 3) / 10)
+        y, logdet = wrap(chain)(images(5, 3, ()))
+        chain[0].bias.requires_grad_(False)
+        (y.pow(3).sum() + logdet.sum()).backward()
+        return [parameter.grad for parameter in list(chain.parameters())[1:]]
+
+    for found, expected in zip(gradients(Reversible), gradients(lambda m: m), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_reversible_of_zeros():
+    flow = Flow(Reversible(moved(steps(cond_channels=2))))
+    cond = images(2, 2)
+    flow.log_prob(torch.zeros(2, 4, 4, 4), cond).sum().backward()
+    flow.sample(cond, shape=(4, 4, 4), temperature=0).sum().backward()
+
+
+def test_reversible_passes_gradients_to_what_made_fixed_numbers():
+    made = torch.ones(4, requires_grad=True)
+    x = images(3, 2, ())
+
+    def gradient(wrap):
+        y, logdet = wrap(Chain(Pointwise(2, numbers=2 * made), ActNorm(2)))(x)
+        return torch.autograd.grad(y.square().sum() + logdet.sum(), made)[0]
+
+    torch.testing.assert_close(gradient(Reversible), gradient(lambda m: m))
+
+
+def test_fixed_numbers_move_and_are_saved():
+    layer = Pointwise(2, numbers=torch.tensor([0.5, -1.0, 0.3, 0.7]))
+    other = Pointwise(2, numbers=torch.zeros(4))
+    other.load_state_dict(layer.double().state_dict())
+    assert layer.numbers.dtype == torch.float64
+    torch.testing.assert_close(other.numbers, layer.numbers, check_dtype=False)
+
+
+def test_a_temperature_can_be_learned():
+    temperature = torch.tensor(0.7, requires_grad=True)
+    flow = Flow(ActNorm(2), StandardNormal(2))
+    noise = images(5, 2, ())
+    flow.sample(noise=noise, temperature=temperature).sum().backward()
+    torch.testing.assert_close(temperature.grad, noise.sum())
+
+
+class TurnedOver(Pointwise):
+    def forward(self, x, cond=None):
+        y, logdet = super().forward(x, cond)
+        return y.flip(1), logdet
+
+    def inverse(self, y, cond=None):
+        return super().inverse(y.flip(1), cond)
+
+
+def test_levels_behind_a_subclass_that_moves_them_are_refused():
+    levels = split(2, ActNorm(2), Coupling(4, NET, kept=2))
+    flow = Flow(Chain(levels, TurnedOver(4)))
+    with pytest.raises(ValueError, match="levels that stay apart, got TurnedOver"):
+        flow.sample(shape=(4, 2, 2), temperature=(1.0, 0.0))
+
+
+def test_a_folded_flow_for_many_conditions_at_once():
+    flow = moved(Flow(Coupling(4, NET, cond_channels=2))).double()
+    x, conds = images(1).double(), images(5, 2).double()[:, None]
+    folded = flow.fold()
+    densities = vmap(lambda cond: folded.log_prob(x, cond))(conds)
+    expected = flow.log_prob(x.expand(5, -1, -1, -1), conds[:, 0])
+    torch.testing.assert_close(densities[:, 0], expected)
