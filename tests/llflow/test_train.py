@@ -186,7 +186,7 @@ def test_pretraining_switches_the_loss(run, tmp_path, monkeypatch):
     monkeypatch.setattr(
         Objective,
         "forward",
-        lambda self, loss, *args: asked.append(loss) or forward(self, loss, *args),
+        lambda self, loss, **batch: asked.append(loss) or forward(self, loss, **batch),
     )
     run(steps=4, loss="l1", pretrain=2)
     assert asked == ["nll", "nll", "l1", "l1"]

@@ -186,8 +186,8 @@ class Run:
         return self.state.step == self.schedule.steps
 
     def seed_step(self) -> None:
-        """What the networks draw (dropout) is decided by seed and step alone, too."""
-        seeds = np.random.SeedSequence([self.recipe.seed, self.state.step])
+        """What a network draws (dropout) is decided by seed, step and process alone, too."""
+        seeds = np.random.SeedSequence([self.recipe.seed, self.state.step, self.processes.rank])
         torch.manual_seed(int(seeds.generate_state(1)[0]))
 
     def synchronized(self, at_once: bool) -> contextlib.AbstractContextManager:
