@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llflow.enhancement import NotFinite
 from llflow.errors import UsageError, first_line
 from llflow.picture import codec
 
@@ -129,7 +128,8 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if identity(job.target) in sources:
             raise PlanError(
-                f"{job.target}: the result would replace an input; choose another OUT (--out)"
+                f"{job.target}: the result of {job.source} would replace an input; leave that out "
+                "or choose another OUT (--out)"
             )
         target = os.path.realpath(job.target)  # takes links that lead in a circle
         if target in taken:
@@ -180,7 +180,7 @@ def _do(job: Job, brighten: Callable[[codec.Picture], codec.Picture], max_pixels
         bright = brighten(codec.read(job.source, max_pixels))
     except OSError as error:
         return Outcome(job, error.strerror or str(error))
-    except (codec.PictureError, NotFinite, ValueError) as error:
+    except (codec.PictureError, ValueError, ArithmeticError) as error:
         return Outcome(job, str(error))
     except (MemoryError, RuntimeError) as error:  # torch's word for "out of memory", too
         return Outcome(job, first_line(error) if str(error) else "out of memory")

@@ -555,8 +555,17 @@ def test_a_bomb_costs_no_memory(tmp_path, monkeypatch):
 def test_the_limit_is_the_callers(tmp_path):
     content = encoded(Image.new("RGB", (10, 10)), "PNG")
     assert decode(tmp_path, content, max_pixels=100).image.shape == (3, 10, 10)
-    with pytest.raises(PictureError, match="the limit is 99 "):
+    with pytest.raises(PictureError, match=r"the limit is 99 in all \(max_pixels\)"):
         decode(tmp_path, content, max_pixels=99)
+
+
+def test_the_limit_may_be_above_pillows_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    content = encoded(Image.new("RGB", (10, 10)), "PNG")
+    assert decode(tmp_path, content, max_pixels=100).image.shape == (3, 10, 10)
+    with pytest.raises(PictureError, match="too large: 10×10 pixels, the limit is 99 "):
+        decode(tmp_path, content, max_pixels=99)
+    assert Image.MAX_IMAGE_PIXELS == 10
 
 
 WHOLE = {

@@ -256,7 +256,13 @@ def test_one_bad_file_does_not_stop_the_rest(tmp_path):
 
 DENIED = PermissionError(errno.EACCES, "Permission denied")
 FROM_FILES = [DENIED, OSError("odd"), codec.PictureError("odd")]
-FROM_NETWORK = [NotFinite("odd"), MemoryError(), RuntimeError("out of memory\nand more")]
+FROM_NETWORK = [
+    NotFinite("odd"),
+    OverflowError("math range error"),
+    ValueError("odd"),
+    MemoryError(),
+    RuntimeError("out of memory\nand more"),
+]
 
 
 @pytest.mark.parametrize(
@@ -374,4 +380,4 @@ def test_the_pixel_limit_is_passed_on(tmp_path):
     (outcome,) = run(
         plan([picture(tmp_path / "a.png")], None, recursive=False), negative, max_pixels=11
     )
-    assert outcome.problem == "too large: 4×3 pixels, the limit is 11 in all"
+    assert outcome.problem == "too large: 4×3 pixels, the limit is 11 in all (max_pixels)"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -33,6 +36,7 @@ _SAVE_OPTIONS = {
     "WEBP": {"quality": 95},
     "AVIF": {"quality": 90},
 }
+_PILLOWS_LIMIT = Lock()
 _NAMES = {"exif": "EXIF", "icc_profile": "the color profile"}
 # What undoes each orientation (Exif 2.32, 4.6.4 A).
 _UNDO = {
@@ -95,24 +99,35 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
     if S_ISREG(status.st_mode) and status.st_size == 0:
         raise PictureError("the file is empty")
     with path.open("rb") as file, warnings.catch_warnings():
-        # Pillow warns about large pictures; the limit here is max_pixels.
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # Pillow's, about odd metadata
         try:
-            image = Image.open(file, formats=FORMATS)
+            with _without_pillows_limit():
+                image = Image.open(file, formats=FORMATS)
             width, height = image.size
             if width * height > max_pixels:
                 raise PictureError(
-                    f"too large: {width}×{height} pixels, the limit is {max_pixels:,} in all"
+                    f"too large: {width}×{height} pixels, the limit is {max_pixels:,} in all "
+                    "(max_pixels)"
                 )
             return _decoded(image)
         except PictureError:
             raise
         except UnidentifiedImageError:
             raise PictureError(f"not a picture ({', '.join(FORMATS)} are read)") from None
-        except Image.DecompressionBombError as error:
-            raise PictureError(f"too large ({first_line(error)})") from None
         except Exception as error:  # decoders raise anything on hostile input
             raise PictureError(f"truncated or damaged ({first_line(error)})") from error
+
+
+@contextmanager
+def _without_pillows_limit() -> Iterator[None]:
+    """Pillow has a limit of its own, for the whole process; here the caller's `max_pixels` holds,
+    which may be above it."""
+    with _PILLOWS_LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _decoded(file: Image.Image) -> Picture:
