@@ -39,8 +39,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-weights: $(VENV)/.installed
+weights:
 	@test -n "$(LOL)" || { echo "expected LOL's training pairs: make weights LOL=LOL/our485"; exit 1; }
+	@$(MAKE) --no-print-directory $(VENV)/.installed
 	$(BIN)/llflow train --data "$(LOL)" --recipe tiny --split tiny --hours $(HOURS) \
 		--validate-every 2000 --out "$(RUN)"
 

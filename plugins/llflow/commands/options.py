@@ -116,7 +116,7 @@ sampling = together(
 light = together(
     click.option(
         "--brightness",
-        type=FiniteRange(),
+        type=FiniteRange(-10, 10),
         default=0.0,
         show_default=True,
         metavar="STOPS",
