@@ -40,7 +40,7 @@ def run(
 
     Raises:
         TypeError: it isn't a pair of tensors.
-        ValueError: the log-determinant isn't one number for each sample.
+        ValueError: the value or the log-determinant isn't for as many samples as x.
     """
     try:
         result = layer.inverse(x, cond) if inverse else layer(x, cond)
@@ -51,6 +51,15 @@ def run(
     if not isinstance(result, tuple) or len(result) != 2:
         raise TypeError(f"{name}: expected (value, logdet) back, got {type(result).__name__}")
     value, logdet = result
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{name}: expected (value, logdet) back, got a value that is {type(value).__name__}"
+        )
+    if value.shape[:1] != x.shape[:1]:
+        raise ValueError(
+            f"{name}: expected a value for each of {x.shape[0]} samples, got one of shape "
+            f"{tuple(value.shape)}"
+        )
     if not isinstance(logdet, Tensor) or logdet.shape != x.shape[:1]:
         came = tuple(logdet.shape) if isinstance(logdet, Tensor) else type(logdet).__name__
         raise ValueError(

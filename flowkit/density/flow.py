@@ -65,13 +65,11 @@ class Flow(nn.Module):
 
     def encode(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         """z and log|det dz/dx| (B,) for data x (B, C, *S)."""
-        self._require_condition(cond)
-        return run(self.bijection, _data(x), cond)
+        return run(self.bijection, self._data(x, cond), cond)
 
     def decode(self, z: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         """x and log|det dx/dz| (B,) for noise z (B, C', *S')."""
-        self._require_condition(cond)
-        return run(self.bijection, _data(z), cond, inverse=True)
+        return run(self.bijection, self._data(z, cond), cond, inverse=True)
 
     def log_prob(self, x: Tensor, cond: Cond = None) -> Tensor:
         """Log-density (B,) of each sample, in nats.
@@ -276,7 +274,13 @@ class Flow(nn.Module):
             )
         return batch
 
-
-def _data(x: Tensor) -> Tensor:
-    require_channels("Flow", x)
-    return wide(x)
+    def _data(self, x: Tensor, cond: Cond) -> Tensor:
+        """x in float32 or wider, if it is for as many samples as its condition."""
+        require_channels("Flow", x)
+        batch = self._require_condition(cond)
+        if batch is not None and batch != x.shape[0]:
+            raise ValueError(
+                f"Flow: expected a condition for each of {x.shape[0]} samples, got one for {batch} "
+                "(cond.expand(B, ...) repeats one; many samples: given(cond).log_prob)"
+            )
+        return wide(x)

@@ -234,7 +234,7 @@ MISTAKES = {
     ),
     "condition of another batch": (
         lambda: flow().log_prob(X, {key: entry[:1] for key, entry in COND.items()}),
-        r"expected a condition of shape \(4, 3, 4, 4\) or \(4, 3\), got \(1, 3, 4, 4\)",
+        r"expected a condition for each of 4 samples, got one for 1",
     ),
     "entries of several batches": (
         lambda: flow().sample(COND | {"half": COND["half"][:2]}, shape=(3, 8, 8)),

@@ -852,3 +852,34 @@ def test_a_folded_flow_for_many_conditions_at_once():
     densities = vmap(lambda cond: folded.log_prob(x, cond))(conds)
     expected = flow.log_prob(x.expand(5, -1, -1, -1), conds[:, 0])
     torch.testing.assert_close(densities[:, 0], expected)
+
+
+class Wrong(Bijection):
+    """Says what it is told to."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x, cond=None):
+        return self.answer(x), x.new_zeros(len(x))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda x: torch.cat([x, x]), "Wrong.forward: expected a value for each of 1 samples"),
+        (lambda x: [x], "Wrong.forward: .* got a value that is list"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [Flow, lambda layer: Flow(Chain(layer))])
+def test_values_for_another_number_of_samples_are_refused(answer, words, wrap):
+    with pytest.raises((ValueError, TypeError), match=words):
+        wrap(Wrong(answer)).log_prob(torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_condition_for_another_number_of_samples_is_refused(batch):
+    flow = Flow(Wrong(lambda x: x))  # reads no condition, so it can't refuse one itself
+    with pytest.raises(ValueError, match=f"each of 3 samples, got one for {batch}"):
+        flow.log_prob(torch.zeros(3, 2), torch.zeros(batch, 4))
