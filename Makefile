@@ -7,7 +7,7 @@
 #   make bench-gpu  tests the kernels on a GPU and measures what needs one
 VENV ?= .venv
 PYTHON ?= python3
-HOURS ?= 1.2
+HOURS ?= 1.3
 RUN ?= runs/tiny
 BIN = $(VENV)/bin
 
