@@ -28,6 +28,7 @@ ORDER = (
     "memory",
     "enhance",
     "training_step",
+    "training_throughput",
     "coupling",
     "linear",
 )

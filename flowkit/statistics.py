@@ -27,11 +27,13 @@ def channel_mean_std(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def normalizing(x: Tensor) -> tuple[Tensor, Tensor]:
     """`(bias, log_scale)`, each (C,), such that (x + bias)·exp(log_scale) has mean 0 and standard
-    deviation 1 in every channel of x (B, C, *S). A channel that is constant over the batch says
-    nothing about its scale and keeps 1. Kingma & Dhariwal, Glow, 2018, arXiv:1807.03039, §3.1.
+    deviation 1 in every channel of x (B, C, *S). A channel that is constant over the batch, but for
+    rounding, says nothing about its scale and keeps 1. Kingma & Dhariwal, Glow, 2018,
+    arXiv:1807.03039, §3.1.
     """
     mean, std = channel_mean_std(x)
-    return -mean, -torch.where(std > 1e-6, std, torch.ones_like(std)).log()
+    constant = std <= (1e-6 * mean.abs()).clamp(min=1e-12)
+    return -mean, -torch.where(constant, torch.ones_like(std), std).log()
 
 
 def _sum_over_ranks(*tensors: Tensor) -> None:

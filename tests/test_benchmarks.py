@@ -17,11 +17,22 @@ import report
 import samples
 import torch
 import training_step
+import training_throughput
 from live_bytes import LiveBytes
 from measure import Spread, Target, Times, WrongResult
 from plain_llflow import PlainLLFlow
 
-BENCHMARKS = (coupling, linear, flow_step, lines, memory, samples, enhance, training_step)
+BENCHMARKS = (
+    coupling,
+    linear,
+    flow_step,
+    lines,
+    memory,
+    samples,
+    enhance,
+    training_step,
+    training_throughput,
+)
 
 
 def test_ratios_are_taken_within_a_round():

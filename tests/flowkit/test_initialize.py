@@ -182,3 +182,11 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path):
     x, cond = batch()
     initialize(half, x[::2], cond[::2])
     assert (half.bijection[0].bias - first["bijection.layers.0.bias"]).abs().max() > 1e-3
+
+
+def test_data_in_small_units_is_standardised_too():
+    x = 1e-9 * torch.randn(64, 2)
+    layer = ActNorm(2)
+    initialize(layer, x)
+    y, _ = layer(x)
+    torch.testing.assert_close(y.std(0, correction=0), torch.ones(2), rtol=1e-4, atol=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+LETTING_GO = 0.5  # seconds
 PATIENCE = timedelta(hours=6)  # others wait while the first validates; torchrun ends what has died
 
 
@@ -77,5 +79,7 @@ def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
         # Gloo's threads need the interpreter's lock to let go of the tensors they sent last.
         # Whoever tears gloo down from here on waits for these threads, and holds that lock.
         dist.barrier()
+        # The barrier's own tensor is let go of after it, while this thread sleeps without the lock.
+        time.sleep(LETTING_GO)
     finally:
         dist.destroy_process_group()
