@@ -134,7 +134,7 @@ def run(name: str, trainings: Sequence[Training], args: argparse.Namespace) -> N
         figures[training.title] = {
             row.key: value for row, value in zip(rows, means.tolist(), strict=True)
         }
-        weights[training.title] = experiment.of_weights(str(file)) | {"recipe": asdict(recipe)}
+        weights[training.title] = experiment.of_weights(str(file)) | {"recipe": _settings(recipe)}
     budget = (
         f"Each: {args.size}, {args.steps:,} steps of {args.batch} crops of "
         f"{args.crop}×{args.crop}, learning rate {args.learning_rate:g}, seed {args.seed}"
@@ -220,3 +220,10 @@ def _plot(trainings: Sequence[Training], figures: dict[str, dict[str, float]]) -
     grid[0].invert_yaxis()
     grid[1].legend()
     return plot
+
+
+def _settings(recipe: Recipe) -> dict[str, object]:
+    """The settings as JSON can say them: it has no infinity."""
+    return {
+        name: str(value) if value == math.inf else value for name, value in asdict(recipe).items()
+    }
