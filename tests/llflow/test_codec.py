@@ -544,6 +544,37 @@ def test_refused_with_the_reason(tmp_path, content, message):
         decode(tmp_path, content)
 
 
+def rgb_tiff(bits=(8, 8, 8), **tags):
+    """A TIFF of 2×2 pixels with further tags, of 16-bit integers."""
+    offset = 8 + 2 * len(bits)
+    known = {256: 2, 257: 2, 258: 8, 259: 1, 262: 2, 273: offset, 277: 3, 278: 2}
+    known |= {int(name[1:]): value for name, value in tags.items()}
+    known[279] = sum(bits) // 2  # bytes of 4 pixels
+    entries = [
+        struct.pack("<HHLL", tag, 3, 3 if tag == 258 else 1, known[tag]) for tag in sorted(known)
+    ]
+    data = struct.pack("<3H", *bits) + bytes(range(sum(bits) // 2))
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<L", 8 + len(data)) + data + directory
+
+
+def test_a_tiff_of_plain_tags_is_read(tmp_path):
+    assert decode(tmp_path, rgb_tiff()).image.shape == (3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (rgb_tiff(_254=1), "a raw file's or a preview"),
+        (rgb_tiff(_50706=1), "a raw file's or a preview"),
+        (rgb_tiff((16, 16, 16), _284=2), "over 8 bits in separate planes"),
+    ],
+)
+def test_a_tiff_that_would_be_misread_is_refused(tmp_path, content, message):
+    with pytest.raises(PictureError, match=message):
+        decode(tmp_path, content)
+
+
 def test_a_bomb_costs_no_memory(tmp_path, monkeypatch):
     loaded = []
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: loaded.append(self.size))

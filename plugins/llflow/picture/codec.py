@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from llflow.atomic import write_atomically
@@ -37,6 +37,8 @@ _SAVE_OPTIONS = {
     "AVIF": {"quality": 90},
 }
 _PILLOWS_LIMIT = Lock()
+REDUCED = 1  # of NewSubfileType
+SEPARATE_PLANES = 2  # of PlanarConfiguration
 _NAMES = {"exif": "EXIF", "icc_profile": "the color profile"}
 # What undoes each orientation (Exif 2.32, 4.6.4 A).
 _UNDO = {
@@ -131,6 +133,8 @@ def _without_pillows_limit() -> Iterator[None]:
 
 
 def _decoded(file: Image.Image) -> Picture:
+    if isinstance(file, TiffImagePlugin.TiffImageFile):
+        _refuse_what_is_misread(file.tag_v2)
     if file.format == "TIFF" and not isinstance(file.info.get("xmp"), bytes):
         file.info.pop("xmp", None)  # of another type, in which `load` fails to find an orientation
     file.load()
@@ -169,6 +173,16 @@ def _decoded(file: Image.Image) -> Picture:
         icc_profile = None
     tensor = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
     return Picture(tensor, grey, alpha, file_format, block, icc_profile, tuple(lost))
+
+
+def _refuse_what_is_misread(tags: Any) -> None:
+    """TIFFs of which Pillow would hand over something else than the picture (TIFF 6.0)."""
+    raw = ExifTags.Base.DNGVersion in tags
+    if raw or tags.get(ExifTags.Base.NewSubfileType) == REDUCED:
+        raise PictureError("its first picture is a raw file's or a preview; develop it first")
+    bits = tags.get(ExifTags.Base.BitsPerSample, (1,))
+    if tags.get(ExifTags.Base.PlanarConfiguration) == SEPARATE_PLANES and max(bits) > 8:
+        raise PictureError("channels of over 8 bits in separate planes aren't read")
 
 
 def _upright(file: Image.Image) -> tuple[Image.Image, list[str]]:
