@@ -6,14 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llflow.enhancement import draw, enhance
+    from llflow.enhancement import bracket, draw, enhance
     from llflow.network.checkpoint import load
     from llflow.network.model import LARGE, SMALL, TINY, Config, LLFlow
 
-__all__ = ["LARGE", "SMALL", "TINY", "Config", "LLFlow", "draw", "enhance", "load"]
+__all__ = ["LARGE", "SMALL", "TINY", "Config", "LLFlow", "bracket", "draw", "enhance", "load"]
 
 _HOMES = {
-    "llflow.enhancement": ("draw", "enhance"),
+    "llflow.enhancement": ("bracket", "draw", "enhance"),
     "llflow.network.checkpoint": ("load",),
     "llflow.network.model": ("LARGE", "SMALL", "TINY", "Config", "LLFlow"),
 }

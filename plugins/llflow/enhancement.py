@@ -20,6 +20,7 @@ from llflow.picture.tiles import tiles
 TILE = 2048  # side in pixels: what tiny computes at once then takes some 2 GB
 LONGEST_MARGIN = 320  # beyond the reach of tiny and small
 AUTO = "auto"
+MOST_STOPS = 20
 WHOLLY = 0.5  # stops of predicted brightening from which on the picture is the network's alone
 
 
@@ -44,7 +45,9 @@ def enhance(
     """The mean of `samples` bright pictures x = flow⁻¹(z | image), z = color map + τ·ε.
 
     Where a model with an illumination branch predicts less than half a stop of brightening, the
-    result is blended with `image` in proportion: a picture that is bright enough stays.
+    result is blended with `image` in proportion: a picture that is bright enough stays, and so do
+    a black one and each place that `image` shows in more light than the network would, such as a
+    lamp.
 
     Args:
         model: on the device to compute on; `model.fold()` is faster.
@@ -69,6 +72,7 @@ def enhance(
 
     Raises:
         ValueError: an argument is out of range, or samples > 1 with temperature 0.
+        TypeError: an argument is of another kind.
         NotFinite: the result overflowed.
 
     Wang et al., AAAI 2022, "Invertible Network", the sampling strategy of z.
@@ -106,7 +110,7 @@ def bracket(
 
     Arguments and errors are those of `enhance`.
     """
-    _check(image, temperature, samples, tile)
+    _check(model, image, temperature, samples, tile)
     _check_light(brightnesses, exposure, strength)
     original = image.detach().float().cpu()
     light = _light(model, original)
@@ -122,6 +126,8 @@ def bracket(
     needed = _needed(original, light)
     if needed < 1:
         bright = linear.blend(original, bright.clamp(0, 1), needed)
+    if light is not None:
+        bright = linear.keep_lights(original, bright)
     if not isinstance(exposure, str):
         bright = bright * linear.factor_for_mean(bright, exposure)
     results = [(linear.factor_of_stops(stops) * bright).clamp(0, 1) for stops in brightnesses]
@@ -139,12 +145,13 @@ def draw(
     tile: int = TILE,
     precision: str = "float32",
 ) -> list[Tensor]:
-    """The single pictures whose mean `enhance` returns, unclipped and as the network makes them.
+    """Single pictures as the network makes them, unclipped, each at the exposure drawn for it.
 
+    `enhance` averages them before it sets the exposure, which is the mean of those drawn.
     Sample k is the same however many are drawn. What depends on the dark picture alone is computed
     once for all of them. Arguments and errors are those of `enhance`.
     """
-    _check(image, temperature, samples, tile)
+    _check(model, image, temperature, samples, tile)
     original = image.detach().float().cpu()
     light = _light(model, original)
     drawn = [torch.empty(3, *_padded_size(image)) for _ in range(samples)]
@@ -173,9 +180,11 @@ def _light(model: LLFlow, image: Tensor) -> Light | None:
 def _needed(image: Tensor, light: Light | None) -> float:
     """Which share of the network's picture the result is: less than 1 where the predicted exposure
     is hardly above the picture's own, 0 where it isn't. What is bright enough stays as it is."""
-    mean = image.mean().item()
-    if light is None or mean == 0:
+    if light is None:
         return 1.0
+    mean = image.mean().item()
+    if mean == 0:
+        return 0.0
     stops = linear.stops_of_factor(light.exposure.item() / mean)
     return min(1.0, max(0.0, stops / WHOLLY))
 
@@ -226,7 +235,10 @@ def _noise(digest: bytes, seed: int, index: int, height: int, width: int) -> Ten
 def _exposure(image: Tensor, light: Light, temperature: float, seed: int, index: int) -> float:
     """The exposure of one sample: exp(mean + τ·std·ε'), likewise."""
     normal = torch.randn((), generator=_generator(_digest(image), f"{seed} {index} exposure"))
-    return math.exp(light.mean.item() + temperature * light.std.item() * normal.item())
+    try:
+        return math.exp(light.mean.item() + temperature * light.std.item() * normal.item())
+    except OverflowError as error:
+        raise NotFinite("the exposure that was drawn isn't finite; expected less heat") from error
 
 
 def _exposed(picture: Tensor, exposure: float) -> Tensor:
@@ -246,8 +258,14 @@ def _generator(digest: bytes, what: str) -> torch.Generator:
 
 def _check_light(brightnesses: Sequence[float], exposure: float | str, strength: float) -> None:
     for stops in brightnesses:
-        if not math.isfinite(stops):
-            raise ValueError(f"enhance: expected brightness as a number of stops, got {stops}")
+        _require_number("brightness", stops)
+        if not abs(stops) <= MOST_STOPS:
+            raise ValueError(
+                f"enhance: expected brightness of at most ±{MOST_STOPS} stops, got {stops}"
+            )
+    _require_number("strength", strength)
+    if not isinstance(exposure, str):
+        _require_number("exposure", exposure)
     if isinstance(exposure, str):
         if exposure != AUTO:
             raise ValueError(
@@ -259,7 +277,23 @@ def _check_light(brightnesses: Sequence[float], exposure: float | str, strength:
         raise ValueError(f"enhance: expected strength in [0, 1], got {strength}")
 
 
-def _check(image: Tensor, temperature: float, samples: int, tile: int) -> None:
+def _require_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"enhance: expected {name} as a number, got {value!r}")
+
+
+def _check(model: LLFlow, image: Tensor, temperature: float, samples: int, tile: int) -> None:
+    if not isinstance(model, LLFlow):
+        raise TypeError(f"enhance: expected a model first (llflow.load()), got {_kind(model)}")
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            f"enhance: expected the image as a tensor (3, H, W) of RGB in [0, 1], got "
+            f"{_kind(image)} (llflow.picture.codec.read(path).image reads a file)"
+        )
+    _require_number("temperature", temperature)
+    for name, value in (("samples", samples), ("tile", tile)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"enhance: expected {name} as an integer, got {value!r}")
     shaped = image.dim() == 3 and image.shape[0] == 3 and image.numel() > 0
     if not (shaped and image.is_floating_point()):
         raise ValueError(
@@ -268,7 +302,7 @@ def _check(image: Tensor, temperature: float, samples: int, tile: int) -> None:
         )
     if not ((image >= 0) & (image <= 1)).all():
         low, high = image.min().item(), image.max().item()
-        raise ValueError(f"enhance: expected values in [0, 1], got {low:.4g} to {high:.4g}")
+        raise ValueError(f"enhance: expected values in [0, 1], got {low:.8g} to {high:.8g}")
     if not (math.isfinite(temperature) and temperature >= 0):
         raise ValueError(f"enhance: expected temperature >= 0, got {temperature}")
     if tile < 1:
@@ -277,3 +311,7 @@ def _check(image: Tensor, temperature: float, samples: int, tile: int) -> None:
         raise ValueError(f"enhance: expected samples >= 1, got {samples}")
     if samples > 1 and temperature == 0:
         raise ValueError("enhance: at temperature 0 all samples are the same; expected samples = 1")
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

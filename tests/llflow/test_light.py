@@ -201,3 +201,53 @@ def test_networks_in_bf16_make_nearly_the_same_picture(model, image, precision):
     # bf16 has 8 bits; a random network amplifies more than a trained one
     assert (exact - close).abs().mean() < 0.02
     assert torch.equal(close, enhance(model, image, precision=precision))
+
+
+def test_lights_stay_as_bright_and_as_colored(lean, image):
+    lamp = torch.tensor([1.0, 0.8, 0.3])[:, None, None]
+    image[:, 4:9, 5:12] = lamp
+    result = enhance(lean, image, exposure="auto")
+    before, after = ((p**light.GAMMA).mean(0) for p in (image, result))
+    assert (after > 0.79 * before).all()
+
+
+def test_where_the_result_has_more_light_it_is_untouched():
+    dark, bright = 0.1 * torch.rand(3, 5, 6), 0.5 + torch.rand(3, 5, 6)
+    assert torch.equal(light.keep_lights(dark, bright), bright)
+    # From a fifth less light on it is the original alone; in between, a blend of both.
+    torch.testing.assert_close(light.keep_lights(bright.clamp(0, 1), dark), bright.clamp(0, 1))
+    half = (0.9 * torch.ones(3, 1, 1) ** light.GAMMA) ** (1 / light.GAMMA)
+    kept = light.keep_lights(torch.ones(3, 1, 1), half)
+    torch.testing.assert_close(kept**light.GAMMA, torch.full((3, 1, 1), 0.95))
+
+
+def test_black_stays_black(lean):
+    assert not enhance(lean, torch.zeros(3, 16, 24)).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"brightness": "1"}, "expected brightness as a number, got '1'"),
+        ({"exposure": None}, "expected exposure as a number, got None"),
+        ({"strength": None}, "expected strength as a number, got None"),
+        ({"temperature": None}, "expected temperature as a number, got None"),
+        ({"samples": 1.5}, "expected samples as an integer, got 1.5"),
+        ({"tile": 1.5}, "expected tile as an integer, got 1.5"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(lean, image, options, message):
+    with pytest.raises(TypeError, match=message):
+        enhance(lean, image, **options)
+
+
+def test_a_picture_that_is_no_tensor_is_refused(lean, image):
+    with pytest.raises(TypeError, match=r"as a tensor \(3, H, W\) .* got ndarray"):
+        enhance(lean, image.numpy())
+    with pytest.raises(TypeError, match="expected a model first"):
+        enhance(image, lean)
+
+
+def test_stops_beyond_reason_are_refused(lean, image):
+    with pytest.raises(ValueError, match="at most ±20 stops, got 5000"):
+        enhance(lean, image, brightness=5000)
