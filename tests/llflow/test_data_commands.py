@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from llflow import cli, data
+from llflow.commands import data as data_commands
+from llflow.training.recipe import Recipe
 
 
 @pytest.fixture
@@ -281,3 +283,8 @@ def test_help_has_an_example(llflow, command):
     examples = out[[line.startswith("  example") for line in out].index(True) :]
     assert any(line.startswith(f"    llflow {' '.join(command)} ") for line in examples)
     assert max(map(len, out)) <= 80
+
+
+def test_check_asks_for_no_more_than_fine_tuning_needs():
+    (option,) = (p for p in data_commands.check.params if p.name == "crop")
+    assert option.default == Recipe.read("fine-tune").crop

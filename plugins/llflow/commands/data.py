@@ -61,7 +61,7 @@ def command() -> None:
 @click.option(
     "--crop",
     type=FROM_ONE,
-    default=160,
+    default=96,
     show_default=True,
     metavar="N",
     help="Side of a training crop in pixels, which pictures have to hold.",
