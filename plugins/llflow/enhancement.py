@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -113,16 +114,17 @@ def bracket(
     _check(model, image, temperature, samples, tile)
     _check_light(brightnesses, exposure, strength)
     original = image.detach().float().cpu()
-    light = _light(model, original)
+    equalized = retinex.equalize(original)
+    light = _light(model, original, equalized)
+    draws = _Draws(original, seed, temperature)
     total = torch.zeros(3, *_padded_size(image))
     for _, place, part in _decoded_parts(
-        model, original, light, temperature, samples, seed, tile, precision
+        model, original, equalized, light, draws, samples, tile, precision
     ):
         total[place] += part
     bright = preprocess.crop(total / samples, *image.shape[1:])
     if light is not None:
-        drawn = [_exposure(original, light, temperature, seed, k) for k in range(samples)]
-        bright = _exposed(bright, sum(drawn) / samples)
+        bright = _exposed(bright, sum(draws.exposure(light, k) for k in range(samples)) / samples)
     needed = _needed(original, light)
     if needed < 1:
         bright = linear.blend(original, bright.clamp(0, 1), needed)
@@ -153,28 +155,59 @@ def draw(
     """
     _check(model, image, temperature, samples, tile)
     original = image.detach().float().cpu()
-    light = _light(model, original)
+    equalized = retinex.equalize(original)
+    light = _light(model, original, equalized)
+    draws = _Draws(original, seed, temperature)
     drawn = [torch.empty(3, *_padded_size(image)) for _ in range(samples)]
     for index, place, part in _decoded_parts(
-        model, original, light, temperature, samples, seed, tile, precision
+        model, original, equalized, light, draws, samples, tile, precision
     ):
         drawn[index][place] = part
     drawn = [preprocess.crop(picture, *image.shape[1:]) for picture in drawn]
     if light is None:
         return drawn
-    return [
-        _exposed(picture, _exposure(original, light, temperature, seed, k))
-        for k, picture in enumerate(drawn)
-    ]
+    return [_exposed(picture, draws.exposure(light, k)) for k, picture in enumerate(drawn)]
 
 
-def _light(model: LLFlow, image: Tensor) -> Light | None:
+class _Draws:
+    """What picture and seed decide of sample k, whatever else is computed beside it, on every
+    device: its noise and its exposure at a temperature."""
+
+    def __init__(self, image: Tensor, seed: int, temperature: float) -> None:
+        self.seed, self.temperature = seed, temperature
+        # Without a temperature nothing is drawn, and a large picture's digest takes its time.
+        pixels = image.contiguous().numpy().tobytes() if temperature else b""
+        self.digest = hashlib.sha256(pixels).digest()
+
+    def noise(self, index: int, height: int, width: int) -> Tensor:
+        """Standard normal noise (1, 3, height, width) in the picture's layout."""
+        return torch.randn(1, 3, height, width, generator=self._generator(f"{index}"))
+
+    def exposure(self, light: Light, index: int) -> float:
+        """exp(mean + τ·std·ε')."""
+        deviation = 0.0
+        if self.temperature:
+            normal = torch.randn((), generator=self._generator(f"{index} exposure")).item()
+            deviation = self.temperature * light.std.item() * normal
+        try:
+            return math.exp(light.mean.item() + deviation)
+        except OverflowError as error:
+            raise NotFinite(
+                "the exposure that was drawn isn't finite; expected less heat"
+            ) from error
+
+    def _generator(self, what: str) -> torch.Generator:
+        seeded = hashlib.sha256(self.digest + f"{self.seed} {what}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(seeded[:8], "big") >> 1)
+
+
+def _light(model: LLFlow, image: Tensor, equalized: Tensor) -> Light | None:
     """The illumination that the model predicts from the whole picture, before it is padded or
     cut."""
     if model.illumination is None:
         return None
     like = next(model.parameters())
-    return model.light(image[None].to(like), retinex.equalize(image)[None].to(like))
+    return model.light(image[None].to(like), equalized[None].to(like))
 
 
 def _needed(image: Tensor, light: Light | None) -> float:
@@ -196,16 +229,15 @@ def _padded_size(image: Tensor) -> torch.Size:
 def _decoded_parts(
     model: LLFlow,
     image: Tensor,
+    equalized: Tensor,
     light: Light | None,
-    temperature: float,
+    draws: _Draws,
     samples: int,
-    seed: int,
     tile: int,
     precision: str,
 ) -> Iterator[tuple[int, tuple, Tensor]]:
     """(sample, place, part of the bright picture that belongs there), for all of them."""
-    low = preprocess.pad(preprocess.network_input(image, retinex.equalize(image)))[None]
-    digest = _digest(image)
+    low = preprocess.pad(preprocess.network_input(image, equalized))[None]
     height, width = low.shape[2:]
     like = next(model.parameters())
     over = None if light is None else preprocess.pad(light.over(*image.shape[1:]))
@@ -213,47 +245,27 @@ def _decoded_parts(
         here = (..., *part.outer)
         with networks_in(precision, like.device):
             cond = model.condition(low[here].to(like), light, None if over is None else over[here])
-            given = model.flow.given(cond)
+            # For one sample, work done ahead would only cost.
+            sample = (
+                model.flow.given(cond).sample_with
+                if samples > 1
+                else partial(model.flow.sample, cond)
+            )
         for index in range(samples):
             noise = None
-            if temperature:
-                noise = squeeze_map(_noise(digest, seed, index, height, width)[here])
+            if draws.temperature:
+                noise = squeeze_map(draws.noise(index, height, width)[here])
             with networks_in(precision, like.device):
-                bright = given.sample_with(temperature=temperature, noise=noise)[0]
+                bright = sample(temperature=draws.temperature, noise=noise)[0]
             if not bright.isfinite().all():
                 raise NotFinite("the network's result isn't finite; other weights may do better")
             yield index, (..., *part.place), bright[(..., *part.inner)].float().cpu()
-
-
-def _noise(digest: bytes, seed: int, index: int, height: int, width: int) -> Tensor:
-    """Standard normal noise (1, 3, height, width) in the picture's layout, which the picture (its
-    digest), seed and index decide alone, on every device."""
-    generator = _generator(digest, f"{seed} {index}")
-    return torch.randn(1, 3, height, width, generator=generator)
-
-
-def _exposure(image: Tensor, light: Light, temperature: float, seed: int, index: int) -> float:
-    """The exposure of one sample: exp(mean + τ·std·ε'), likewise."""
-    normal = torch.randn((), generator=_generator(_digest(image), f"{seed} {index} exposure"))
-    try:
-        return math.exp(light.mean.item() + temperature * light.std.item() * normal.item())
-    except OverflowError as error:
-        raise NotFinite("the exposure that was drawn isn't finite; expected less heat") from error
 
 
 def _exposed(picture: Tensor, exposure: float) -> Tensor:
     """The picture with this mean, but for what clips."""
     mean = picture.clamp(0, 1).mean().item()
     return picture * (exposure / mean) if mean else picture
-
-
-def _digest(image: Tensor) -> bytes:
-    return hashlib.sha256(image.contiguous().numpy().tobytes()).digest()
-
-
-def _generator(digest: bytes, what: str) -> torch.Generator:
-    seeded = hashlib.sha256(digest + what.encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(seeded[:8], "big") >> 1)
 
 
 def _check_light(brightnesses: Sequence[float], exposure: float | str, strength: float) -> None:
