@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from moved import moved
 from torch import nn
 
 from flowkit import (
@@ -22,14 +23,6 @@ NET = partial(MADE, hidden=16)
 HOWS = [Affine(), Additive(), RationalQuadraticSpline(4)]
 
 
-def moved(module, by=0.3):
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(by * torch.randn(parameter.shape, generator=generator))
-    return module.double()
-
-
 def jacobian(function, x):
     return torch.autograd.functional.jacobian(lambda v: function(v[None])[0], x)
 
@@ -38,7 +31,7 @@ def jacobian(function, x):
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("hidden", [1, 3, 16])
 def test_made_sees_what_comes_before(channels, depth, hidden):
-    net = moved(MADE(channels, 3, hidden=hidden, depth=depth), by=1.0)
+    net = moved(MADE(channels, 3, hidden=hidden, depth=depth), by=1.0).double()
     x = torch.randn(channels, dtype=torch.float64)
     slopes = jacobian(net, x).reshape(3, channels, channels)
     allowed = torch.ones(channels, channels, dtype=torch.bool).tril(-1)
@@ -48,7 +41,7 @@ def test_made_sees_what_comes_before(channels, depth, hidden):
 
 
 def test_every_output_of_made_sees_the_condition():
-    net = moved(MADE(3, 2, cond_channels=2, hidden=8))
+    net = moved(MADE(3, 2, cond_channels=2, hidden=8)).double()
     x = torch.randn(1, 3, dtype=torch.float64)
     slopes = jacobian(lambda c: net(x, c), torch.randn(2, dtype=torch.float64))
     assert slopes.shape == (6, 2)
@@ -57,7 +50,7 @@ def test_every_output_of_made_sees_the_condition():
 
 @pytest.mark.parametrize("how", HOWS)
 def test_the_jacobian_is_triangular_and_its_diagonal_the_log_det(how):
-    layer = moved(Autoregressive(4, NET, how))
+    layer = moved(Autoregressive(4, NET, how)).double()
     x = torch.randn(4, dtype=torch.float64)
     slopes = jacobian(lambda v: layer(v)[0], x)
     assert not slopes.triu(1).any()
@@ -70,7 +63,7 @@ def test_the_jacobian_is_triangular_and_its_diagonal_the_log_det(how):
 @pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_round_trip_both_ways(channels, how, cond_channels):
-    layer = moved(Autoregressive(channels, NET, how, cond_channels=cond_channels))
+    layer = moved(Autoregressive(channels, NET, how, cond_channels=cond_channels)).double()
     x = 2 * torch.randn(3, channels, dtype=torch.float64)
     cond = torch.randn(3, cond_channels, dtype=torch.float64) if cond_channels else None
     for one, other in ((layer, layer.inverse), (layer.inverse, layer)):
@@ -93,7 +86,7 @@ def test_one_pass_of_the_net_forward_and_one_for_each_element_back():
 
 
 def test_an_element_that_is_not_determined_yet_cannot_spoil_the_others():
-    layer = moved(Autoregressive(3, NET))
+    layer = moved(Autoregressive(3, NET)).double()
     y = torch.tensor([[0.1, 1e300, -1e300]], dtype=torch.float64)
     x, _ = layer.inverse(y)
     alone, _ = layer.inverse(torch.tensor([[0.1, 0.0, 0.0]], dtype=torch.float64))

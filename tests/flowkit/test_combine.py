@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from moved import moved
 from torch import nn
 
 from flowkit import (
@@ -27,15 +28,6 @@ from flowkit import (
 )
 
 NET = partial(ConvNet, hidden=4)
-
-
-def moved(module, by=0.3):
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(by * noise.to(parameter.dtype))
-    return module
 
 
 def step(channels):

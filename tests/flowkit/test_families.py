@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from moved import moved
 from torch import nn
 
 from flowkit import MLP, Additive, Affine, ConvNet, Coupling, Injector, RationalQuadraticSpline
@@ -19,14 +20,6 @@ PLACES = {
 }
 
 
-def moved(module, by=0.5):
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(by * torch.randn(parameter.shape, generator=generator))
-    return module.double()
-
-
 def normal(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
@@ -37,7 +30,7 @@ def normal(*shape, seed=0):
 @pytest.mark.parametrize("kept", [1, 2])
 def test_coupling_keeps_some_and_maps_the_rest(kept, kind, how):
     places, net = PLACES[kind]
-    layer = moved(Coupling(3, net, how, kept=kept, cond_channels=2))
+    layer = moved(Coupling(3, net, how, kept=kept, cond_channels=2), by=0.5).double()
     x, cond = normal(2, 3, *places), normal(2, 2, *places, seed=1)
     y, logdet = layer(x, cond)
     params = layer.net(x[:, :kept], cond).unflatten(1, (how.count, 3 - kept))
@@ -54,7 +47,7 @@ def test_coupling_keeps_some_and_maps_the_rest(kept, kind, how):
 @pytest.mark.parametrize("kind", PLACES)
 def test_injector_maps_all_by_the_condition_alone(kind, how):
     places, net = PLACES[kind]
-    layer = moved(Injector(3, net, how, cond_channels=2))
+    layer = moved(Injector(3, net, how, cond_channels=2), by=0.5).double()
     x, cond = normal(2, 3, *places), normal(2, 2, *places, seed=1)
     y, logdet = layer(x, cond)
     expected, log_slope = how.forward(x, layer.net(cond).unflatten(1, (how.count, 3)))
@@ -71,7 +64,7 @@ def test_half_of_the_channels_are_kept_unless_said():
 
 
 def test_a_vector_injects_at_every_place():
-    layer = moved(Injector(3, partial(MLP, hidden=6), cond_channels=2))
+    layer = moved(Injector(3, partial(MLP, hidden=6), cond_channels=2), by=0.5).double()
     x, cond = normal(2, 3, 4, 5), normal(2, 2, seed=1)
     y, logdet = layer(x, cond)
     places = [layer(x[:, :, i, j], cond) for i in range(4) for j in range(5)]
@@ -81,7 +74,7 @@ def test_a_vector_injects_at_every_place():
 
 @pytest.mark.parametrize("net", [ConvNet, lambda a, b: nn.Conv2d(a, b, 3, padding=1)])
 def test_nets_of_ones_own_see_the_condition_beside(net):
-    layer = moved(Coupling(4, net, cond_channels=3))
+    layer = moved(Coupling(4, net, cond_channels=3), by=0.5).double()
     x, cond = normal(2, 4, 5, 5), normal(2, 3, 5, 5, seed=1)
     assert not layer(x, cond)[0].equal(layer(x, cond + 1)[0])
     torch.testing.assert_close(layer.given(cond)(x), layer(x, cond))
@@ -93,7 +86,7 @@ def test_a_subclass_stays_one(family):
         def params(self, x, cond):
             return super().params(x, cond) + 1
 
-    layer = moved(Own(4, ConvNet, cond_channels=2))
+    layer = moved(Own(4, ConvNet, cond_channels=2), by=0.5).double()
     x, cond = normal(2, 4, 3, 3), normal(2, 2, 3, 3, seed=1)
     assert type(layer.fold()) is Own
     torch.testing.assert_close(layer.fold()(x, cond), layer(x, cond))

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from moved import moved
 from torch import nn
 from torch.distributions import Cauchy, Independent, MultivariateNormal
 
@@ -33,15 +34,6 @@ from flowkit import (
 from flowkit.density import distributions
 
 NET = partial(ConvNet, hidden=4)
-
-
-def moved(module, by=0.3, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(by * noise.to(parameter.dtype))
-    return module
 
 
 class Fixed(nn.Module):

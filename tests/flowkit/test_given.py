@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from moved import moved
 from torch import nn
 
 from flowkit import (
@@ -29,14 +30,6 @@ from flowkit import (
 
 NET = partial(ConvNet, hidden=4)
 VECTORS = partial(MLP, hidden=6)
-
-
-def moved(module, by=0.3):
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(by * torch.randn(parameter.shape, generator=generator))
-    return module
 
 
 def chain_of_all():

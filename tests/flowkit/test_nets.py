@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from moved import moved
 from torch import nn
 
 from flowkit import MADE, MLP, ChannelNorm, Conditioner, ConvNet, Coupling, ZeroConv, ask
@@ -16,14 +17,6 @@ SHAPES = {
     "images": (ConvNet, (4, 5)),
     "volumes": (partial(ConvNet, axes=3), (3, 4, 5)),
 }
-
-
-def moved(module, by=0.3):
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(by * torch.randn(parameter.shape, generator=generator))
-    return module
 
 
 @pytest.mark.parametrize("kind", SHAPES)

@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 import torch
 import torch.distributed as dist
+from moved import moved as moved_by
 from torch import nn
 from torch.distributions import Independent, Normal
 from torch.func import hessian, jacfwd, jvp, vmap
@@ -47,16 +48,7 @@ from flowkit import (
 from flowkit.reversible import _sampled
 
 NET = partial(ConvNet, hidden=4)
-
-
-def moved(module, by=0.1, seed=0):
-    """The module with noise on every parameter, for most start as the identity."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(by * noise.to(parameter.dtype))
-    return module
+moved = partial(moved_by, by=0.1)
 
 
 def steps(channels=4, count=2, cond_channels=2):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from llflow import data
 from llflow.network.model import LeanConfig
 
 SHORT = {"steps": 8, "batch": 2, "crop": 16, "warmup": 2, "held_out": 0.34, "seed": 3}
@@ -87,3 +88,15 @@ def start(*command, **options):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([sys.executable, *command], env=environment, **pipes | options)
+
+
+def interrupt_at(monkeypatch, step):
+    """Let Ctrl-C come while the batch of this step is read."""
+    read = data.Crops.__getitem__
+
+    def read_or_stop(self, index):
+        if index == step:
+            raise KeyboardInterrupt
+        return read(self, index)
+
+    monkeypatch.setattr(data.Crops, "__getitem__", read_or_stop)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from short_runs import SHORT, assert_same_run, records, state
+from short_runs import SHORT, assert_same_run, interrupt_at, records, state
 
 from llflow import data
 from llflow.picture import preprocess, retinex
@@ -59,17 +59,6 @@ def test_pictures_too_small_for_a_stage_are_named(run, tmp_path):
     with pytest.raises(data.DataError, match=r"averaged down by 4.* smaller than the crop of 16"):
         run(sizes=((4, 0.5), (1, 0.5)))
     assert not (tmp_path / "run" / "last.pt").exists()
-
-
-def interrupt_at(monkeypatch, step):
-    read = data.Crops.__getitem__
-
-    def read_or_stop(self, index):
-        if index == step:
-            raise KeyboardInterrupt
-        return read(self, index)
-
-    monkeypatch.setattr(data.Crops, "__getitem__", read_or_stop)
 
 
 @pytest.mark.parametrize("step", [2, 6])

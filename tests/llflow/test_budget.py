@@ -4,9 +4,8 @@ import math
 import time
 
 import pytest
-from short_runs import assert_same_run, events, records, same, state
+from short_runs import assert_same_run, events, interrupt_at, records, same, state
 
-from llflow import data
 from llflow.training import run as running
 
 SETTINGS = {"hours": 1.0, "save_every": 4, "validate_every": 8, "warmup": 0, "annealing": "cosine"}
@@ -31,17 +30,6 @@ def measured(monkeypatch):
 
 def plan(monkeypatch, steps):
     monkeypatch.setattr(running, "steps_within", lambda *args: steps)
-
-
-def interrupt_at(monkeypatch, step):
-    read = data.Crops.__getitem__
-
-    def read_or_stop(self, index):
-        if index == step:
-            raise KeyboardInterrupt
-        return read(self, index)
-
-    monkeypatch.setattr(data.Crops, "__getitem__", read_or_stop)
 
 
 def test_the_steps_fit_the_time(run, tmp_path, monkeypatch, measured):

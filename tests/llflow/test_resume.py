@@ -11,25 +11,14 @@ from short_runs import (
     arguments,
     assert_same_run,
     events,
+    interrupt_at,
     records,
     same,
     start,
     state,
 )
 
-from llflow import data
 from llflow.training.state import State
-
-
-def interrupt_at(monkeypatch, step):
-    read = data.Crops.__getitem__
-
-    def read_or_stop(self, index):
-        if index == step:
-            raise KeyboardInterrupt
-        return read(self, index)
-
-    monkeypatch.setattr(data.Crops, "__getitem__", read_or_stop)
 
 
 @pytest.mark.parametrize(

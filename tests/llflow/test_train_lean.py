@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from short_runs import LEAN_NANO, SHORT, assert_same_run, events, records, state
+from short_runs import LEAN_NANO, SHORT, assert_same_run, events, interrupt_at, records, state
 
 from flowkit import ActNorm, ConvNet, InvertibleLinear
 from llflow import LLFlow, data
@@ -47,17 +47,6 @@ LEAN = {
 def lean_size(monkeypatch, run):
     """The recipes' tiny; after `run` has put another in its place."""
     monkeypatch.setitem(SIZES, "tiny", LEAN_NANO)
-
-
-def interrupt_at(monkeypatch, step):
-    read = data.Crops.__getitem__
-
-    def read_or_stop(self, index):
-        if index == step:
-            raise KeyboardInterrupt
-        return read(self, index)
-
-    monkeypatch.setattr(data.Crops, "__getitem__", read_or_stop)
 
 
 def test_it_learns_pictures_and_illumination(run, tmp_path):

@@ -11,6 +11,7 @@ import click
 from llflow.commands.options import (
     PATH,
     Weights,
+    data_option,
     device_of,
     sampling,
     shown,
@@ -30,14 +31,7 @@ examples:
 
 
 @click.command("evaluate", epilog=EPILOG)
-@click.option(
-    "--data",
-    "folder",
-    type=PATH,
-    required=True,
-    metavar="DIR",
-    help="The pairs, dark and bright.",
-)
+@data_option
 @click.option(
     "--weights",
     multiple=True,

@@ -84,6 +84,15 @@ def together(*options: Decorator) -> Decorator:
     return decorate
 
 
+data_option = click.option(
+    "--data",
+    "folder",
+    type=PATH,
+    required=True,
+    metavar="DIR",
+    help="The pairs, dark and bright.",
+)
+
 device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),

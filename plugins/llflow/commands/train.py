@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llflow.commands.options import FROM_ONE, PATH, device_of, device_option, read_split, shown
+from llflow.commands.options import (
+    FROM_ONE,
+    PATH,
+    data_option,
+    device_of,
+    device_option,
+    read_split,
+    shown,
+)
 
 if TYPE_CHECKING:
     from llflow.data import PairFiles
@@ -66,14 +74,7 @@ def _option(field: Any, shipped: Any, choices: Any) -> click.Option:
 
 
 @click.command("train", cls=WithSettings, epilog=EPILOG)
-@click.option(
-    "--data",
-    "folder",
-    type=PATH,
-    required=True,
-    metavar="DIR",
-    help="The pairs, dark and bright.",
-)
+@data_option
 @click.option(
     "--recipe",
     default=DEFAULT,

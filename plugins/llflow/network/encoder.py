@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+
+from llflow.network.recompute import through
 
 
 def _activated(x: Tensor) -> Tensor:
@@ -127,10 +128,7 @@ class ConditionEncoder(nn.Module):
         head = trunk
         tapped = []
         for index, block in enumerate(self.trunk):
-            if recompute and torch.is_grad_enabled():
-                trunk = checkpoint(block, trunk, use_reentrant=False)
-            else:
-                trunk = block(trunk)
+            trunk = through(block, trunk, recompute=recompute)
             if index in self.taps:
                 tapped.append(trunk)
         half = head + self.trunk_conv(trunk)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
+from llflow.network.recompute import through
 from llflow.network.residual import Residual, activated
 from llflow.picture import retinex
 from llflow.picture.preprocess import encoder_features
@@ -98,8 +98,5 @@ class LeanEncoder(nn.Module):
 
 def _through(blocks: Iterable[nn.Module], x: Tensor, recompute: bool) -> Tensor:
     for block in blocks:
-        if recompute and torch.is_grad_enabled():
-            x = checkpoint(block, x, use_reentrant=False)
-        else:
-            x = block(x)
+        x = through(block, x, recompute=recompute)
     return x

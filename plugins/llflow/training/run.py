@@ -25,6 +25,7 @@ from llflow.atomic import remove_unfinished, write_atomically
 from llflow.evaluation.evaluate import validation_psnr
 from llflow.network import checkpoint
 from llflow.network.model import SIZES, LeanConfig, LLFlow
+from llflow.network.precision import networks_in
 from llflow.training.batches import Batch, Batches
 from llflow.training.initialization import initialize_from
 from llflow.training.log import Log, side_by_side
@@ -197,8 +198,7 @@ class Run:
         return self.objective.no_sync()
 
     def autocast(self) -> torch.autocast:
-        enabled = self.recipe.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        return networks_in(self.recipe.precision, self.device)
 
     def record(self, terms: dict[str, Tensor], norm: Tensor) -> None:
         """A line of the log, every 20 steps."""
