@@ -24,7 +24,8 @@ from flowkit.ops.linear.api import linear_map
 
 class FoldedLinear(Bijection):
     """y = W·x + b at every place with constant W and b; W⁻¹ and log|det W| are worked out once, in
-    float64, and again when the layer's precision changes.
+    float64, and again when the layer's precision changes or it is loaded. Writing into W isn't
+    noticed (looking would make a GPU wait at every call): fold the layer it came from again.
 
     Args:
         weight: W (C, C).

@@ -3,11 +3,10 @@
 import re
 
 import pytest
-import torch
-from nano import NANO
+from nano import NANO, random_model
 from short_runs import SHORT, write_pairs
 
-from llflow import LLFlow, cli, data
+from llflow import cli, data
 from llflow.network import checkpoint
 from llflow.network.model import SIZES
 from llflow.training.recipe import Recipe
@@ -16,15 +15,7 @@ from llflow.training.train import train
 
 @pytest.fixture(scope="session")
 def nano():
-    """Random, but so that results depend on the dark picture and aren't all clipped."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = LLFlow(NANO)
-        model.initialize(torch.rand(2, 3, 32, 32), torch.rand(2, 6, 32, 32))
-        for parameter in model.flow.parameters():
-            if parameter.dim() == 4 and not parameter.any():
-                torch.nn.init.normal_(parameter, std=0.02)
-    return model.eval()
+    return random_model(NANO)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from nano import random_model
 
 from llflow import LLFlow, enhance
 from llflow.enhancement import bracket, draw
@@ -23,16 +24,9 @@ NANO = LeanConfig(
 
 @pytest.fixture(scope="module")
 def lean():
-    """Random, but so that results depend on the dark picture."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = LLFlow(NANO)
-        model.initialize(torch.rand(2, 3, 32, 32), torch.rand(2, 6, 32, 32))
-        for parameter in model.flow.parameters():
-            if parameter.dim() == 4 and not parameter.any():
-                torch.nn.init.normal_(parameter, std=0.02)
-        model.illumination.whole[3].bias.data[0] = 1.5  # brightens by 1.5·2.2 / ln 2 = 4.8 stops
-    return model.eval()
+    model = random_model(NANO)
+    model.illumination.whole[3].bias.data[0] = 1.5  # brightens by 1.5·2.2 / ln 2 = 4.8 stops
+    return model
 
 
 @pytest.fixture(params=["lean", "nano"])
