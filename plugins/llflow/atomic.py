@@ -31,6 +31,19 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         raise
 
 
+def require_writable(folder: Path) -> None:
+    """Make the folder if there is none, and raise unless files can be made in it.
+
+    Raises:
+        OSError: folder or disk refuses, with `folder` as its filename.
+    """
+    with errors_that_name(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{secrets.token_hex(8)}.tmp"
+        probe.touch(exist_ok=False)
+        probe.unlink()
+
+
 @contextmanager
 def errors_that_name(path: Path) -> Iterator[None]:
     """An error of the disk within gets `path` as its filename: most of a write's name no file."""

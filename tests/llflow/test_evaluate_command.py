@@ -179,6 +179,8 @@ def test_finished_files_stay(evaluate, weights, pairs_folder, tmp_path):
         (["--data", "pairs", "--csv", "a", "--json", "pairs/../a"], "would write one file", 2),
         (["--data", "pairs", "--csv", "pairs/low/0.png"], "replace a picture that is scored", 2),
         ([*TINY, "--save", "saved", "--overwrite"], "replace a picture that is scored", 2),
+        ([*TINY, "--save", "pairs/low"], "would be among the pictures that are scored", 2),
+        (["--data", "pairs", "--csv", "/proc/x.csv"], "/proc: ", 1),
         (["--data", "pairs", "--lpips", "resnet"], "'resnet' is not one of 'alex', 'vgg', 's", 2),
         (["--data", "pairs", "--lpips", "vgg", "--no-lpips"], "exclude each other", 2),
         (["--data", "pairs", "--lpips-trunk", "alex"], "expected NET=FILE with NET among", 2),

@@ -1,7 +1,9 @@
 """A run that was stopped, by an exception or by force, ends as if it hadn't been."""
 
 import math
+import os
 import random
+import signal
 import time
 
 import pytest
@@ -18,6 +20,8 @@ from short_runs import (
     state,
 )
 
+from llflow import data
+from llflow.training.interruption import noticed
 from llflow.training.state import State
 
 
@@ -36,6 +40,38 @@ def test_interrupted_and_started_again_it_ends_the_same(run, tmp_path, monkeypat
     run("parts", **changes)
     assert state(tmp_path / "whole")["progress"]["step"] == 6
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_interrupted_as_a_user_does_it_loses_nothing(run, tmp_path, monkeypatch, capsys):
+    run("whole", save_every=100)
+    read = data.Crops.__getitem__
+
+    def read_and_signal(self, step):
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return read(self, step)
+
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(data.Crops, "__getitem__", read_and_signal)
+        with pytest.raises(KeyboardInterrupt):
+            run("parts", save_every=100)
+    assert "finishing this step and saving" in capsys.readouterr().err
+    assert state(tmp_path / "parts")["progress"]["step"] in (3, 4, 5)
+    assert signal.getsignal(signal.SIGINT) is before
+    run("parts", save_every=100)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_before_the_steps_and_a_second_time_it_ends_at_once():
+    with noticed(alone=True) as interruption:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        interruption.deferred = True
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def stop(*args, **options):

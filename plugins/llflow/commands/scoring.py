@@ -172,6 +172,7 @@ class Figures:
 
     def _prepare(self, files: Sequence[PairFiles], saved: Sequence[Path]) -> None:
         """Make the folders, and find out before the work what can't be written after it."""
+        from llflow.atomic import require_writable
         from llflow.jobs import identity
 
         targets = [*filter(None, (self.csv, self.json)), *saved]
@@ -182,8 +183,12 @@ class Figures:
             if identity(target) in sources:
                 raise click.UsageError(f"{target}: would replace a picture that is scored.")
             refuse_existing(target, self.overwrite)
-        for target in targets:
-            target.parent.mkdir(parents=True, exist_ok=True)
+        scored = {os.path.realpath(p.parent) for pair in files for p in (pair.dark, pair.bright)}
+        for target in saved:
+            if not scored.isdisjoint(map(str, Path(os.path.realpath(target)).parents)):
+                raise click.UsageError(f"{target}: would be among the pictures that are scored.")
+        for folder in {target.parent for target in targets}:
+            require_writable(folder)
 
     def _perceptual(self) -> tuple[dict[str, Perceptual], dict[str, str]]:
         """LPIPS by network, and why there is none for the others."""

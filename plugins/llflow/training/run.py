@@ -28,6 +28,7 @@ from llflow.network.model import SIZES, LeanConfig, LLFlow
 from llflow.network.precision import networks_in
 from llflow.training.batches import Batch, Batches
 from llflow.training.initialization import initialize_from
+from llflow.training.interruption import Interruption
 from llflow.training.log import Log, side_by_side
 from llflow.training.precision import precision_on
 from llflow.training.processes import Processes
@@ -61,6 +62,7 @@ class Run:
         out: Path,
         *,
         processes: Processes,
+        interruption: Interruption,
         device: torch.device,
         photographs: Path | None,
         watched: int,
@@ -70,6 +72,7 @@ class Run:
     ) -> None:
         self.began = self.saved = time.monotonic()
         self.out, self.processes, self.device = out, processes, device
+        self.interruption = interruption
         self.validate_every, self.save_every = validate_every, save_every
         self.watched = validation[:: max(1, len(validation) // watched)]
         _check_batches(recipe, processes)
@@ -140,22 +143,30 @@ class Run:
         total = None if math.isinf(self.schedule.steps) else self.schedule.steps
         hidden = self.log is None
         self.bar = tqdm(initial=state.step, total=total, unit="step", disable=hidden)
+        self.interruption.deferred = True
         with self.bar:
             if total is None:
                 until = max(state.step, self.recipe.pretrain) + MEASURED
                 times = [time.monotonic()]
                 for batch in self.samples.ahead(self.schedule, range(state.step, until)):
                     yield self._parts(batch)
-                    self.bar.update()
+                    self._taken()
                     times.append(time.monotonic())
                 paces = [after - before for before, after in pairwise(times)]
                 self._plan(median(paces[-MEASURED:]))
             left = range(state.step, int(self.schedule.steps))
             for batch in self.samples.ahead(self.schedule, left):
                 yield self._parts(batch)
-                self.bar.update()
+                self._taken()
         if self.log is not None:
             self.log.close()
+
+    def _taken(self) -> None:
+        """After a step; somebody may have asked for it to be the last."""
+        self.bar.update()
+        if self.interruption.asked:
+            self.save()
+            raise KeyboardInterrupt
 
     def _parts(self, batch: Batch) -> list[Batch]:
         ours = {name: self.processes.part(t).to(self.device) for name, t in batch.items()}

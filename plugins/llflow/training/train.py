@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from llflow.data import PairFiles
 from llflow.training.guard import Guard
+from llflow.training.interruption import noticed
 from llflow.training.processes import joined
 from llflow.training.recipe import Recipe
 from llflow.training.run import Run
@@ -41,6 +42,9 @@ def train(
     multiple of `save_every` steps from which a step was taken, and the learning rate is halved from
     there.
 
+    A single process that is interrupted (Ctrl-C) finishes its step and saves before it ends; a
+    second time it ends at once, and goes on from the last save.
+
     Under `torchrun` every process calls this with the same arguments and takes its part of each
     batch.
 
@@ -61,6 +65,7 @@ def train(
         The best validation PSNR in dB.
 
     Raises:
+        KeyboardInterrupt: it was interrupted.
         Diverged: going back didn't help, five times; last.pt is from before.
         DataError: there are no pairs for training or for validation, or a crop is too large.
         CheckpointError: the recipe's weights can't be read.
@@ -68,13 +73,17 @@ def train(
             recipe or other pictures, or only its results; the recipe's weights are of another
             network; or the batch can't be divided.
     """
-    with joined(torch.device(device)) as (processes, device):
+    with (
+        joined(torch.device(device)) as (processes, device),
+        noticed(alone=processes.count == 1) as interruption,
+    ):
         run = Run(
             recipe,
             training,
             validation,
             out,
             processes=processes,
+            interruption=interruption,
             device=device,
             photographs=photographs,
             watched=validation_pictures,
