@@ -1,6 +1,6 @@
 """Do whole steps of LLFlow take longer than at another commit?
 
-python benchmarks/against.py --against PATH [--sizes tiny small]
+python benchmarks/against.py --against PATH [--sizes narrow small]
 
 PATH is another checkout. Two processes, one a checkout, take turns step by step, so that whatever
 slows the machine down slows both, and only their ratio is kept. Training is two crops of 160×160,
@@ -76,7 +76,7 @@ def compare(now: Checkout, before: Checkout, size: str, what: str, args) -> Time
 def main(argv: Sequence[str] | None = None) -> None:
     parser = measure.arguments(__doc__)
     parser.add_argument("--against", type=Path, required=True, help="another checkout")
-    parser.add_argument("--sizes", nargs="+", choices=CONFIGS, default=["tiny", "small"])
+    parser.add_argument("--sizes", nargs="+", choices=CONFIGS, default=["narrow", "small"])
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
     args = measure.begin(parser, argv)
     if not (args.against / "flowkit").is_dir():

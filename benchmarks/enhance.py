@@ -150,7 +150,7 @@ def compare(size: str, args) -> None:
         args,
         doc=__doc__,
         tables={f"Enhancing {height}×{width}, {size}, threads: {args.threads}": rows},
-        targets=[target.judged(*result) for target, *result in judged if size != "tiny"],
+        targets=[target.judged(*result) for target, *result in judged if size != "narrow"],
         implementation={
             "affine_coupling": affine_coupling_choice(low, low),
             "linear_map": linear_map_choice(low, torch.eye(6)),
@@ -160,7 +160,7 @@ def compare(size: str, args) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = measure.arguments(__doc__)
-    parser.add_argument("--sizes", nargs="+", choices=CONFIGS, default=["tiny", "small"])
+    parser.add_argument("--sizes", nargs="+", choices=CONFIGS, default=["narrow", "small"])
     parser.add_argument("--rounds", type=int, help="(default: as many as the seconds allow)")
     parser.set_defaults(threads=torch.get_num_threads(), seconds=40.0)
     args = measure.begin(parser, argv)

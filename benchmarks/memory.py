@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     levels = by_steps()
     first, last = (row["saved by Reversible, MB"] for row in (levels[0], levels[-1]))
     targets.append(CONSTANT.judged(last / first))
-    whole = networks(["tiny"] if args.quick else CONFIGS)
+    whole = networks(["narrow"] if args.quick else CONFIGS)
     if not args.quick:
         targets.append(LARGE.judged(whole[-1]["times fewer bytes"]))
     probe = torch.randn(4, 12, 8, 8)

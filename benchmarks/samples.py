@@ -1,6 +1,6 @@
 """What do many samples of one condition cost, and their densities?
 
-python benchmarks/samples.py [--size tiny]
+python benchmarks/samples.py [--size narrow]
 
 512 samples of one condition, and their densities, against one batch of 512 conditions, on vectors
 and on images. And `llflow.draw`: eight samples of one picture of 400×600 against eight pictures of
@@ -110,7 +110,7 @@ def pictures(args) -> tuple[Times, str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = measure.arguments(__doc__)
-    parser.add_argument("--size", choices=CONFIGS, default="tiny")
+    parser.add_argument("--size", choices=CONFIGS, default="narrow")
     parser.add_argument("--rounds", type=int, default=5, help="of pictures (default %(default)s)")
     args = measure.begin(parser, argv)
     count = 8 if args.quick else MANY

@@ -3,7 +3,7 @@
 python benchmarks/training_step.py [--device cuda]
 
 Forward and backward of the negative log-likelihood, without the optimiser. On a GPU `large`, batch
-16 of 160×160, in float32 and with bf16 nets, also captured as a CUDA graph; on a CPU `tiny`, batch
+16 of 160×160, in float32 and with bf16 nets, also captured as a CUDA graph; on a CPU `narrow`, batch
 2, where processor time is all that is measured. "plain" is `benchmarks/plain_llflow.py`, eager,
 with the same weights.
 """
@@ -165,9 +165,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.set_defaults(seconds=15.0)
     args = measure.begin(parser, argv)
     on_gpu = args.device == "cuda"
-    size, batch, side = ("large", 16, 160) if on_gpu else ("tiny", 2, 160)
+    size, batch, side = ("large", 16, 160) if on_gpu else ("narrow", 2, 160)
     if args.quick:
-        size, side = "tiny", 16
+        size, side = "narrow", 16
     rows, targets = [], []
     for precision in PRECISIONS if on_gpu else ("float32",):
         found_rows, found = compare(size, batch, side, precision, args)

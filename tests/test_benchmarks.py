@@ -105,7 +105,7 @@ def test_live_bytes_are_counted_until_they_are_freed():
 
 
 def test_the_plain_network_is_the_same():
-    model = enhance.random_model("tiny")
+    model = enhance.random_model("narrow")
     plain = PlainLLFlow.like(model)
     pair = torch.rand(2, 3, 16, 24), torch.rand(2, 6, 16, 24) - 1
     torch.testing.assert_close(plain.nll(*pair), model.nll(*pair), rtol=1e-5, atol=1e-5)
@@ -140,7 +140,7 @@ def test_a_benchmark_runs_and_says_where_it_is_from(benchmark, tmp_path, capsys)
 
 
 def test_two_checkouts_take_turns(tmp_path, capsys):
-    options = ["--sizes", "tiny", "--steps", "train", "--out", str(tmp_path), "--quick"]
+    options = ["--sizes", "narrow", "--steps", "train", "--out", str(tmp_path), "--quick"]
     against.main(["--against", str(measure.REPOSITORY), *options])
     record = json.loads((tmp_path / "against.json").read_text())
     [row] = record["tables"]["Whole steps"]
