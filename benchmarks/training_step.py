@@ -4,8 +4,8 @@ python benchmarks/training_step.py [--device cuda]
 
 Forward and backward of the negative log-likelihood, without the optimiser. On a GPU `large`, batch
 16 of 160×160, in float32 and with bf16 nets, also captured as a CUDA graph; on a CPU `narrow`,
-batch 2, where processor time is all that is measured. "plain" is `benchmarks/plain_llflow.py`, eager,
-with the same weights.
+batch 2, where processor time is all that is measured. "plain" is `benchmarks/plain_llflow.py`,
+eager, with the same weights.
 """
 
 from __future__ import annotations
