@@ -24,7 +24,7 @@ from measure import Target, Times
 from torch import nn
 
 from llflow import Config, LLFlow, data
-from llflow.picture import codec
+from llflow.picture.files import Picture, write
 from llflow.training.batches import Batches
 from llflow.training.initialization import initialize_from
 from llflow.training.precision import precision_on
@@ -44,7 +44,7 @@ def write_pairs(folder: Path, height: int, width: int) -> list[data.PairFiles]:
         coarse = torch.rand(1, 3, 8, 12)
         bright = nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0]
         for part, factor in (("low", 0.1), ("high", 1.0)):
-            codec.write(folder / part / f"{name}.png", codec.Picture(factor * bright))
+            write(folder / part / f"{name}.png", Picture(factor * bright))
     return data.find_pairs(folder)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from llflow import enhance, load
-from llflow.picture import codec
+from llflow.picture import files
 
 EXAMPLES = Path(__file__).parent
 WIDTH, HEIGHT, GAP = 600, 400, 6
@@ -17,8 +17,8 @@ WIDTH, HEIGHT, GAP = 600, 400, 6
 model = load().fold()
 sheet = Image.new("RGB", (2 * WIDTH + GAP, 2 * HEIGHT + GAP), "white")
 for row, name in enumerate(["rocket.jpg", "coffee_dark.jpg"]):
-    dark = codec.read(EXAMPLES / name).image
+    dark = files.read(EXAMPLES / name).image
     for column, image in enumerate([dark, enhance(model, dark)]):
         place = column * (WIDTH + GAP), row * (HEIGHT + GAP)
-        sheet.paste(codec.to_pil(image).resize((WIDTH, HEIGHT)), place)
+        sheet.paste(files.to_pil(image).resize((WIDTH, HEIGHT)), place)
 sheet.save(EXAMPLES.parent / "docs" / "before_after.jpg", quality=90)

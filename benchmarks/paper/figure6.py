@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from llflow import data
 from llflow.network.model import LLFlow
-from llflow.picture import codec, preprocess, retinex
+from llflow.picture import preprocess, retinex
+from llflow.picture.files import PictureError, read, to_pil
 
 FARTHEST = 0.4  # the paper's constants: -0.4, -0.2, 0, 0.2, 0.4
 MAX_PIXELS = 4_000_000  # of the sheet's picture, which isn't computed in tiles
@@ -104,9 +105,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _read(file: Path) -> Tensor:
     try:
-        return codec.read(file, MAX_PIXELS).image
-    except codec.PictureError as error:
-        raise codec.PictureError(f"{file}: {error}") from error
+        return read(file, MAX_PIXELS).image
+    except PictureError as error:
+        raise PictureError(f"{file}: {error}") from error
 
 
 def _plot(
@@ -135,7 +136,7 @@ def _sheet(dark: Tensor, results: list[Tensor], constants: Sequence[float]) -> e
     for axes in grid:
         axes.axis("off")
     for axes, title, picture in zip(grid, titles, [dark, *results], strict=False):
-        axes.imshow(codec.to_pil(picture))
+        axes.imshow(to_pil(picture))
         axes.set_title(title, fontsize="small")
     return plot
 

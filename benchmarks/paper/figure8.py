@@ -18,7 +18,8 @@ from tqdm import tqdm
 from llflow import data
 from llflow.enhancement import enhance
 from llflow.network.model import LLFlow
-from llflow.picture import codec, preprocess
+from llflow.picture import preprocess
+from llflow.picture.files import to_pil
 
 ARRANGEMENTS = ("left", "right")  # where the damaged half is
 
@@ -167,7 +168,7 @@ def _maps(model: LLFlow, damaging: LLFlow | None, pair: data.Pair) -> experiment
     for index, side in enumerate(ARRANGEMENTS):
         picture = stitched(reference, damaged, side)
         norm = gradient_norm(model, picture, dark, equalized)
-        grid[2 * index].imshow(codec.to_pil(picture))
+        grid[2 * index].imshow(to_pil(picture))
         grid[2 * index].set_title(f"damaged on the {side}", fontsize="small")
         grid[2 * index + 1].imshow(equalized_map(norm).numpy(), vmin=0, vmax=1)
         grid[2 * index + 1].set_title("G", fontsize="small")

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from llflow import data
-from llflow.picture import codec
+from llflow.picture.files import Picture
+from llflow.picture.files import write as write_picture
 
 sys.path.append(str(Path(__file__).parents[1]))
 import measure
@@ -39,8 +40,8 @@ def small_pairs(folder: Path, out: Path, count: int, side: int = 96) -> Path:
         top, left = (height - side) // 2, (width - side) // 2
         window = (..., slice(top, top + side), slice(left, left + side))
         for name, picture in (("low", pair.dark), ("high", pair.bright)):
-            image = codec.Picture(picture[window].float() / 255)
-            codec.write(out / name / f"{files.name}.png", image)
+            image = Picture(picture[window].float() / 255)
+            write_picture(out / name / f"{files.name}.png", image)
     return out
 
 

@@ -300,7 +300,7 @@ def _check(model: LLFlow, image: Tensor, temperature: float, samples: int, tile:
     if not isinstance(image, Tensor):
         raise TypeError(
             f"enhance: expected the image as a tensor (3, H, W) of RGB in [0, 1], got "
-            f"{_kind(image)} (llflow.picture.codec.read(path).image reads a file)"
+            f"{_kind(image)} (llflow.picture.files.read(path).image reads a file)"
         )
     _require_number("temperature", temperature)
     for name, value in (("samples", samples), ("tile", tile)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llflow.errors import UsageError, first_line
-from llflow.picture import codec
+from llflow.picture import files
 
 SUFFIX = "_bright"
 
@@ -85,15 +85,15 @@ def plan(inputs: Sequence[Path], out: Path | None, *, recursive: bool) -> list[J
 
 
 def _names_picture(out: Path | None) -> bool:
-    return out is not None and not out.is_dir() and codec.format_of(out) is not None
+    return out is not None and not out.is_dir() and files.format_of(out) is not None
 
 
 def _check_folder(out: Path, single: bool) -> None:
     """Refuse what looks like a file where a folder, which may not exist yet, has to be meant."""
     if single and (out.exists() or out.suffix):
-        suffixes = ", ".join(codec.SUFFIXES[name][0] for name in codec.FORMATS)
+        suffixes = ", ".join(files.SUFFIXES[name][0] for name in files.FORMATS)
         raise PlanError(f"{out}: expected a name in {suffixes}, or a folder")
-    if not single and (out.exists() or codec.format_of(out)):
+    if not single and (out.exists() or files.format_of(out)):
         problem = "is a file" if out.exists() else "doesn't exist, and names a picture"
         raise PlanError(f"{out}: several results need a folder as OUT; this {problem}")
 
@@ -114,8 +114,8 @@ def _jobs_in(folder: Path, out: Path, recursive: bool) -> list[Job]:
         here = Path(root)
         keep = [f for f in folders if f[0] != "." and identity(here / f) != identity(out)]
         folders[:] = keep if recursive else []
-        files = (here / name for name in names if name[0] != ".")
-        jobs += [Job(file, out / file.relative_to(folder)) for file in files]
+        found = (here / name for name in names if name[0] != ".")
+        jobs += [Job(file, out / file.relative_to(folder)) for file in found]
     if not jobs:
         hint = "" if recursive else " (--recursive looks into folders within)"
         raise PlanError(f"{folder}: no files in this folder{hint}")
@@ -150,11 +150,11 @@ def identity(path: Path) -> object:
 
 def run(
     jobs: Iterable[Job],
-    brighten: Callable[[codec.Picture], codec.Picture],
+    brighten: Callable[[files.Picture], files.Picture],
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
-    max_pixels: int = codec.MAX_PIXELS,
+    max_pixels: int = files.MAX_PIXELS,
 ) -> Iterator[Outcome]:
     """Do the jobs one by one; a problem with one picture is its outcome, and the next one follows.
 
@@ -175,19 +175,19 @@ def run(
             yield _do(job, brighten, max_pixels)
 
 
-def _do(job: Job, brighten: Callable[[codec.Picture], codec.Picture], max_pixels: int) -> Outcome:
+def _do(job: Job, brighten: Callable[[files.Picture], files.Picture], max_pixels: int) -> Outcome:
     try:
-        bright = brighten(codec.read(job.source, max_pixels))
+        bright = brighten(files.read(job.source, max_pixels))
     except OSError as error:
         return Outcome(job, error.strerror or str(error))
-    except (codec.PictureError, ValueError, ArithmeticError) as error:
+    except (files.PictureError, ValueError, ArithmeticError) as error:
         return Outcome(job, str(error))
     except (MemoryError, RuntimeError) as error:  # torch's word for "out of memory", too
         return Outcome(job, first_line(error) if str(error) else "out of memory")
     try:
-        lost = codec.write(job.target, bright)
+        lost = files.write(job.target, bright)
     except OSError as error:
         return Outcome(job, f"{job.target} can't be written: {error.strerror or error}")
-    except codec.PictureError as error:
+    except files.PictureError as error:
         return Outcome(job, str(error))
     return Outcome(job, lost=bright.lost + lost)

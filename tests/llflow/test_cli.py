@@ -18,7 +18,7 @@ from llflow.enhancement import enhance
 from llflow.jobs import PlanError
 from llflow.network import checkpoint, official
 from llflow.network.precision import PRECISIONS
-from llflow.picture import codec
+from llflow.picture.files import PictureError, read, to_pil
 from llflow.picture.light import factor_for_mean
 
 
@@ -39,8 +39,8 @@ def files(folder):
 
 
 def bright_of(model, source, *, precision="auto", **options):
-    image = codec.read(source).image
-    return np.asarray(codec.to_pil(enhance(model, image, precision=precision, **options)))
+    image = read(source).image
+    return np.asarray(to_pil(enhance(model, image, precision=precision, **options)))
 
 
 # --- enhance ---------------------------------------------------------------------------------
@@ -101,8 +101,8 @@ def test_any_size(llflow, weights, tmp_path, size, mode):
         ("1", ".png", "L"),
         ("P", ".png", "RGB"),
         ("LA", ".png", "LA"),
-        ("I;16", ".png", "L"),
-        ("CMYK", ".jpg", "RGB"),
+        ("I;16", ".png", "I;16"),
+        ("CMYK", ".jpg", "CMYK"),
         ("L", ".bmp", "L"),
         ("RGBA", ".webp", "RGBA"),
     ],
@@ -569,7 +569,7 @@ def test_a_reader_that_has_gone_is_no_traceback(authors, tmp_path, arguments):
         (errors.LLFlowError("odd"), 1, "odd"),
         (errors.UsageError("odd"), 2, "odd"),
         (PlanError("odd"), 2, "odd"),
-        (codec.PictureError("odd"), 1, "odd"),
+        (PictureError("odd"), 1, "odd"),
         (checkpoint.CheckpointError("odd"), 1, "odd"),
         (FileNotFoundError(2, "No such file", "x"), 1, "x: No such file"),
         (OSError("odd"), 1, "odd"),
@@ -607,7 +607,7 @@ def test_every_error_of_llflow_is_on_the_ladder():
         if isinstance(value, type) and issubclass(value, Exception)
     ]
     ours = {kind for kind in raised if kind.__module__.startswith("llflow.")}
-    assert {PlanError, codec.PictureError, checkpoint.CheckpointError} <= ours
+    assert {PlanError, PictureError, checkpoint.CheckpointError} <= ours
     assert all(issubclass(kind, errors.LLFlowError) for kind in ours)
 
 

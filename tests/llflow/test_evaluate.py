@@ -28,7 +28,8 @@ from llflow.evaluation.intervals import bootstrap
 from llflow.evaluation.metrics import eight_bit, gt_mean_llflow, psnr, ssim
 from llflow.evaluation.perceptual import NETS
 from llflow.evaluation.report import interval_in_words, summary, table, write_csv, write_json
-from llflow.picture import codec
+from llflow.picture.files import Picture, read, to_pil
+from llflow.picture.files import write as write_picture
 
 ROWS = conventions()
 RAW_PSNR, RAW_SSIM = ([c.key for c in ROWS].index(key) for key in ("raw_psnr", "raw_ssim"))
@@ -38,7 +39,7 @@ RAW_PSNR, RAW_SSIM = ([c.key for c in ROWS].index(key) for key in ("raw_psnr", "
 
 
 def written(image):
-    return torch.from_numpy(np.asarray(codec.to_pil(image)).copy()).permute(2, 0, 1) / 255
+    return torch.from_numpy(np.asarray(to_pil(image)).copy()).permute(2, 0, 1) / 255
 
 
 def test_raw_scores_are_those_of_written_pictures(nano, pairs_folder):
@@ -47,7 +48,7 @@ def test_raw_scores_are_those_of_written_pictures(nano, pairs_folder):
     assert list(scores.values) == ["input", "histogram equalisation", "nano"]
     assert scores.pictures == [pair.name for pair in files]
     for index, pair in enumerate(files):
-        dark, bright = codec.read(pair.dark).image, codec.read(pair.bright).image
+        dark, bright = read(pair.dark).image, read(pair.bright).image
         result = written(enhance(nano.fold(), dark))
         expected = [psnr(result, bright), ssim(result, bright)]
         # Sums may be taken in another order.
@@ -62,7 +63,7 @@ def test_raw_scores_are_those_of_written_pictures(nano, pairs_folder):
 def test_the_released_gt_mean_sees_the_picture_before_it_is_clamped(nano, pairs_folder):
     files = data.find_pairs(pairs_folder)[:1]
     (scene,) = enhanced({"nano": nano}, files)
-    (unclamped,) = draw(nano.fold(), codec.read(files[0].dark).image, temperature=0)
+    (unclamped,) = draw(nano.fold(), read(files[0].dark).image, temperature=0)
     assert unclamped.min() < 0 or unclamped.max() > 1
     assert torch.equal(scene.pictures["nano"], unclamped)
     (row,) = [c for c in ROWS if c.key == "gt_mean_llflow_psnr"]
@@ -74,7 +75,7 @@ def test_samples_are_scored_as_enhance_makes_them(nano, pairs_folder):
     files = data.find_pairs(pairs_folder)[:1]
     options = {"temperature": 0.5, "samples": 3, "seed": 7}
     (scene,) = enhanced({"nano": nano}, files, **options)
-    expected = enhance(nano.fold(), codec.read(files[0].dark).image, **options)
+    expected = enhance(nano.fold(), read(files[0].dark).image, **options)
     assert torch.equal(scene.pictures["nano"].clamp(0, 1), expected)
     (other,) = enhanced({"nano": nano}, files, **options | {"seed": 8})
     assert not torch.equal(scene.pictures["nano"], other.pictures["nano"])
@@ -108,7 +109,7 @@ def test_validation_of_a_model_that_overflows(nano, pairs_folder, monkeypatch):
 
 
 def write(path, image):
-    codec.write(path, codec.Picture(image))
+    write_picture(path, Picture(image))
 
 
 @pytest.fixture
@@ -126,8 +127,8 @@ def test_outputs_by_equal_names(folders):
     files = pair_outputs(*folders)
     assert [pair.name for pair in files] == ["a", "b"]
     scores = score(made(files, "theirs"), ROWS)
-    image = codec.read(folders[0] / "a.png").image
-    reference = codec.read(folders[1] / "a.bmp").image
+    image = read(folders[0] / "a.png").image
+    reference = read(folders[1] / "a.bmp").image
     assert scores.values["theirs"][0].tolist() == [row(image, reference) for row in ROWS]
     assert scores.values["theirs"][0, RAW_PSNR] == psnr(image, reference)
 

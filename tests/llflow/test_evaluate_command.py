@@ -16,7 +16,7 @@ from llflow.commands import scoring
 from llflow.enhancement import enhance
 from llflow.evaluation import perceptual
 from llflow.evaluation.perceptual import Unavailable
-from llflow.picture import codec
+from llflow.picture.files import Picture, read, to_pil, write
 
 
 @pytest.fixture
@@ -93,8 +93,8 @@ def test_what_is_written(evaluate, weights, nano, pairs_folder, tmp_path, monkey
     assert (code, err) == (0, "")
     pictures = [f"saved/mine/{index}.png" for index in range(6)]
     assert files(tmp_path / "out") == ["all.json", "each.csv", *pictures]
-    dark = codec.read(pairs_folder / "low" / "3.png").image
-    expected = codec.to_pil(enhance(nano.fold(), dark, temperature=0.3, samples=2, seed=5))
+    dark = read(pairs_folder / "low" / "3.png").image
+    expected = to_pil(enhance(nano.fold(), dark, temperature=0.3, samples=2, seed=5))
     saved = np.asarray(Image.open(tmp_path / "out" / "saved" / "mine" / "3.png"))
     assert np.array_equal(saved, np.asarray(expected))
 
@@ -241,7 +241,7 @@ def test_wrong_usage_of_compare_is_one_line(
 def test_a_bad_picture_is_named_before_the_work(evaluate, weights, pairs_folder, content):
     bad = pairs_folder / "high" / "3.png"
     if content is None:
-        codec.write(bad, codec.Picture(codec.read(bad).image[:, :-1]))
+        write(bad, Picture(read(bad).image[:, :-1]))
     else:
         bad.write_bytes(content)
     code, out, err = evaluate("--data", pairs_folder, "--weights", weights)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from llflow.enhancement import NotFinite
 from llflow.jobs import Job, Outcome, PlanError, inputs_and_out, plan, run
-from llflow.picture import codec
+from llflow.picture import files
 
 
 def picture(path, color=(10, 20, 30), size=(4, 3)):
@@ -255,7 +255,7 @@ def test_one_bad_file_does_not_stop_the_rest(tmp_path):
 
 
 DENIED = PermissionError(errno.EACCES, "Permission denied")
-FROM_FILES = [DENIED, OSError("odd"), codec.PictureError("odd")]
+FROM_FILES = [DENIED, OSError("odd"), files.PictureError("odd")]
 FROM_NETWORK = [
     NotFinite("odd"),
     OverflowError("math range error"),
@@ -276,7 +276,7 @@ def test_every_kind_of_failure_is_an_outcome(tmp_path, monkeypatch, where, error
         tmp_path / "out",
         recursive=False,
     )
-    steps = {"read": codec.read, "brighten": negative, "write": codec.write}
+    steps = {"read": files.read, "brighten": negative, "write": files.write}
     original, calls = steps[where], []
 
     def fail_once(*args):
@@ -286,8 +286,8 @@ def test_every_kind_of_failure_is_an_outcome(tmp_path, monkeypatch, where, error
         return original(*args)
 
     steps[where] = fail_once
-    monkeypatch.setattr(codec, "read", steps["read"])
-    monkeypatch.setattr(codec, "write", steps["write"])
+    monkeypatch.setattr(files, "read", steps["read"])
+    monkeypatch.setattr(files, "write", steps["write"])
     bad, good = run(jobs, steps["brighten"])
     assert bad.problem
     assert "\n" not in bad.problem

@@ -10,7 +10,7 @@ from short_runs import records
 
 from llflow import data
 from llflow.enhancement import NotFinite, enhance
-from llflow.picture import codec
+from llflow.picture import files
 from llflow.training import log
 from llflow.training.log import Log, side_by_side
 
@@ -108,7 +108,7 @@ def test_an_overflow_is_grey(nano, scenes, monkeypatch):
 def test_pictures_are_named_by_their_step(tmp_path):
     picture = torch.rand(3, 8, 24)
     Log(tmp_path, 0).show(1200, picture)
-    written = codec.read(tmp_path / "pictures" / "001200.png").image
+    written = files.read(tmp_path / "pictures" / "001200.png").image
     torch.testing.assert_close(written, picture, rtol=0, atol=0.5 / 255)  # 8 bits
 
 

@@ -23,7 +23,8 @@ from llflow.evaluation.metrics import eight_bit, psnr
 from llflow.network import checkpoint
 from llflow.network.model import SIZES
 from llflow.network.prior import squeeze_map
-from llflow.picture import codec, preprocess, retinex
+from llflow.picture import preprocess, retinex
+from llflow.picture.files import Picture, read, write
 from llflow.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +44,7 @@ def experience(pairs_folder, weights, tmp_path, capsys):
         code = module.main(argv)
         printed = capsys.readouterr()
         assert code == 0, printed.err
-        assert codec.read(out / f"{module.__name__}.png").image.shape[0] == 3
+        assert read(out / f"{module.__name__}.png").image.shape[0] == 3
         record = json.loads((out / f"{module.__name__}.json").read_text())
         assert record["table"] in printed.out
         return record
@@ -190,7 +191,7 @@ def test_figure_6(experience, pairs_folder, tmp_path):
     assert counts == {name: directions.count(name) for name in ("rising", "falling", "neither")}
     nearer = [figure6.direction(row) for row in brightness[:, 2:5]]
     assert record["figures"]["monotone up to"] == {"0.13": 6 - nearer.count("neither")}
-    sheet = codec.read(tmp_path / "results" / "figure6_picture.png").image
+    sheet = read(tmp_path / "results" / "figure6_picture.png").image
     assert len(sheet.flatten(1).unique(dim=1).T) > 100  # pictures, not empty axes
 
 
@@ -254,7 +255,7 @@ def test_figure_8(experience, pairs_folder, weights, tmp_path):
         assert figures["damaged"] == pytest.approx(np.mean([x["damaged"] for x in of]))
         assert figures["reference"] == pytest.approx(np.mean([x["reference"] for x in of]))
         assert figures["damaged higher"] == sum(x["damaged"] > x["reference"] for x in of)
-    sheet = codec.read(tmp_path / "results" / "figure8_picture.png").image
+    sheet = read(tmp_path / "results" / "figure8_picture.png").image
     assert len(sheet.flatten(1).unique(dim=1).T) > 100
     other = experience(figure8, "--limit", "2", "--damaged-weights", str(weights))
     assert other["damaged_weights"] == record["weights"]
@@ -375,7 +376,7 @@ def missing_folder(folder, tmp_path):
 
 
 def other_size(folder, tmp_path):
-    codec.write(folder / "low" / "3.png", codec.Picture(torch.rand(3, 16, 16)))
+    write(folder / "low" / "3.png", Picture(torch.rand(3, 16, 16)))
     return []
 
 

@@ -12,7 +12,7 @@ from llflow import TINY, enhance, load
 from llflow.enhancement import bracket
 from llflow.evaluation import metrics
 from llflow.network import checkpoint
-from llflow.picture import codec, preprocess, retinex
+from llflow.picture import files, preprocess, retinex
 
 DUSK = Path(__file__).parents[2] / "examples" / "rocket.jpg"
 
@@ -24,7 +24,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def dusk():
-    return codec.read(DUSK).image
+    return files.read(DUSK).image
 
 
 def test_default_weights_are_tiny(model):

@@ -97,7 +97,7 @@ def command(
     from llflow import jobs
     from llflow.enhancement import enhance
     from llflow.network import checkpoint
-    from llflow.picture import codec
+    from llflow.picture import files
 
     inputs = [*paths]
     if out is None:
@@ -109,7 +109,7 @@ def command(
     planned = jobs.plan(inputs, out, recursive=recursive)
     model = checkpoint.load(weights or checkpoint.DEFAULT).to(device_of(device)).fold()
 
-    def brighten(picture: codec.Picture) -> codec.Picture:
+    def brighten(picture: files.Picture) -> files.Picture:
         bright = enhance(
             model,
             picture.image,
@@ -128,7 +128,7 @@ def command(
         brighten,
         overwrite=overwrite,
         skip_existing=skip_existing,
-        max_pixels=max_pixels or codec.MAX_PIXELS,
+        max_pixels=max_pixels or files.MAX_PIXELS,
     )
     outcomes = list(tqdm(outcomes, total=len(planned), desc="enhancing", unit="picture"))
     failed = [outcome for outcome in outcomes if outcome.problem is not None]

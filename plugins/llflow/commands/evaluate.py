@@ -103,12 +103,12 @@ def _folder(weights: str) -> str:
 
 def _saved(scenes: Iterable[Scene], folders: dict[str, Path]) -> Iterator[Scene]:
     """The scenes, once their pictures are in the folders of their methods."""
-    from llflow.picture import codec
+    from llflow.picture.files import Picture, write
 
     for scene in scenes:
         for method, folder in folders.items():
-            picture = codec.Picture(scene.pictures[method])
-            codec.write(folder / f"{scene.name}.png", picture)
+            picture = Picture(scene.pictures[method])
+            write(folder / f"{scene.name}.png", picture)
         yield scene
 
 

@@ -15,7 +15,8 @@ from torch.nn.functional import avg_pool2d
 from tqdm import tqdm
 
 from llflow.errors import LLFlowError
-from llflow.picture import codec, retinex
+from llflow.picture import retinex
+from llflow.picture.files import PictureError, read
 
 log = logging.getLogger(__name__)
 
@@ -182,8 +183,8 @@ def generator(name: str, *seed: int) -> np.random.Generator:
 def read_picture(path: Path) -> Tensor:
     """(3, H, W) in [0, 1]; a `DataError` names the file."""
     try:
-        return codec.read(path).image
-    except codec.PictureError as error:
+        return read(path).image
+    except PictureError as error:
         raise DataError(f"{path}: {error}") from error
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d
 
 from llflow.data.pairs import MEMORY, DataError, Pair, kept, read_picture
 from llflow.data.synthetic import DARKENED, Synthesis
-from llflow.picture import codec
+from llflow.picture.files import format_of
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def _paths(folder: Path) -> list[Path]:
     for root, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if name[0] != ".")
         for path in (Path(root, name) for name in sorted(names) if name[0] != "."):
-            if codec.format_of(path):
+            if format_of(path):
                 paths.append(path)
             else:
                 others += 1

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from llflow.data.layouts import Found
 from llflow.data.lookalikes import thumbnail
 from llflow.data.pairs import PairFiles, one_name
-from llflow.picture import codec
+from llflow.picture import files
 
 
 @dataclass
@@ -78,8 +78,8 @@ def _check_pair(pair: PairFiles, crop: int, report: Report) -> None:
 def _read(path: Path, report: Report) -> tuple[tuple[int, int], Tensor] | None:
     """Size and thumbnail, or None and a line in the report."""
     try:
-        picture = codec.read(path).image
-    except codec.PictureError as error:
+        picture = files.read(path).image
+    except files.PictureError as error:
         report.problems.append(f"{path}: {error}")
     except OSError as error:
         report.problems.append(f"{path}: {error.strerror or error}")

@@ -16,7 +16,7 @@ from llflow.atomic import errors_that_name, write_atomically
 from llflow.data import PairFiles, read_pair
 from llflow.enhancement import NotFinite, enhance
 from llflow.network.model import LLFlow
-from llflow.picture import codec
+from llflow.picture.files import Picture, write
 
 SHOWN = 4  # scenes
 
@@ -61,7 +61,7 @@ class Log:
 
     def show(self, step: int, picture: Tensor) -> None:
         """Keep a picture (3, H, W) in [0, 1] as pictures/STEP.png."""
-        codec.write(self.folder / f"{step:06}.png", codec.Picture(picture))
+        write(self.folder / f"{step:06}.png", Picture(picture))
         if self.events is not None:
             self.events.add_image("validation", picture, step)
 

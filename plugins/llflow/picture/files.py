@@ -1,0 +1,587 @@
+"""Pictures decoded from files and encoded into them, with what belongs to them.
+
+Samples keep the file's own depth and color space beside what the network is given, and a pixel that
+nothing changed is written with the bits that were read.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+from typing import IO, Any
+
+import numpy as np
+import pyvips
+import torch
+from PIL import Image
+from torch import Tensor
+
+from llflow.atomic import write_atomically
+from llflow.errors import LLFlowError, first_line
+from llflow.picture import containers, metadata, profiles, tiff
+from llflow.picture import samples as levels
+from llflow.picture.metadata import Metadata
+from llflow.picture.samples import FLOAT
+
+MAX_PIXELS = 50_000_000
+SUFFIXES = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+}
+FORMATS = tuple(SUFFIXES)
+WITH_ALPHA = ("PNG", "WEBP", "TIFF", "AVIF")
+WITH_QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90}
+BITS = {  # a channel may have
+    "PNG": (8, 16),
+    "JPEG": (8,),
+    "WEBP": (8,),
+    "BMP": (8,),
+    "TIFF": (8, 16, FLOAT),
+    "AVIF": (8, 10, 12),
+}
+_WITH_INKS = ("JPEG", "TIFF")
+_LOADERS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "TIFF": "tiff", "AVIF": "heif"}
+_CHANNELS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3, "scrgb": 3, "rgb": 3, "cmyk": 4}
+_INTERPRETATIONS = {1: ("b-w", "grey16"), 3: ("srgb", "rgb16"), 4: ("cmyk", "cmyk")}
+_PHOTOMETRIC, _SUBFILE, _SAMPLES, _BITS, _DNG = 262, 254, 339, 258, 50706
+_COMPRESSION, _SUBSAMPLING = 259, 530
+_LUMA = 6  # of photometric interpretations
+_JPEGS = (6, 7)  # of compressions, which libtiff decodes to RGB
+_SENSOR = (32803, 34892)  # of photometric interpretations: as a camera's sensor saw it
+_LAYERS = 37724
+_STRIPS, _TILES = (273, 279), (324, 325)  # offsets and lengths
+
+# Files come from anybody, and each is read once.
+pyvips.block_untrusted_set(True)
+pyvips.cache_set_max(0)
+
+
+class PictureError(LLFlowError, ValueError):
+    """A file isn't a picture that can be read, or a picture can't be written as asked."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture, upright.
+
+    Attributes:
+        image: (3, H, W) float32 sRGB in [0, 1]; grey pictures have three equal channels. What is
+            wholly transparent looks like what is visible beside it.
+        grey: the file holds no color.
+        alpha: (H, W) opacity, uint8, uint16 or float32, as `bits` says; or None.
+        format: one of `FORMATS`, by content.
+        bits: a channel: 8, 10, 12 or 16, or `FLOAT`.
+        exif: the file's EXIF block without the orientation, which has been applied; may be empty.
+        icc_profile: its color profile, if it has one.
+        about: what else the file says about its picture.
+        lossless: the file is a WebP or AVIF that loses nothing.
+        lost: what the file holds besides and couldn't be taken along, a line each.
+        stored: (H, W, C) samples as they were in the file, of `bits`, in its own color space; None
+            for a picture that is from no file.
+    """
+
+    image: Tensor
+    grey: bool = False
+    alpha: np.ndarray | None = None
+    format: str = "PNG"
+    bits: int = 8
+    exif: bytes = b""
+    icc_profile: bytes | None = None
+    about: Metadata = field(default_factory=Metadata)
+    lossless: bool = False
+    lost: tuple[str, ...] = ()
+    stored: np.ndarray | None = None
+
+    def with_image(self, image: Tensor) -> Picture:
+        """This picture with other colors; of another size, it isn't the file's any more."""
+        same = image.shape == self.image.shape
+        return replace(self, image=image, stored=self.stored if same else None)
+
+
+def read(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode a picture file, recognised by its content, not its name.
+
+    Pixels alone decide whether it is damaged: odd metadata that can't be kept is `lost`. Files of
+    several pictures are refused; previews and gain maps beside the one picture are `lost`.
+
+    Args:
+        path: PNG, JPEG, WebP, BMP, TIFF or AVIF.
+        max_pixels: larger pictures are refused before they are decoded.
+
+    Raises:
+        PictureError: it isn't such a picture, is damaged, or too large.
+        OSError: the file can't be read.
+    """
+    status = path.stat()
+    if not (S_ISREG(status.st_mode) or S_ISDIR(status.st_mode)):  # a folder fails to open
+        raise PictureError("neither pipes nor devices are read, only files")
+    if S_ISREG(status.st_mode) and status.st_size == 0:
+        raise PictureError("the file is empty")
+    with path.open("rb") as file:
+        try:
+            file_format = containers.recognize(file.read(64))
+        except ValueError as error:
+            raise PictureError(f"it is {error}") from None
+        if file_format is None:
+            raise PictureError(f"not a picture ({', '.join(FORMATS)} are read)")
+        try:
+            return _decoded(file, file_format, max_pixels)
+        except PictureError:
+            raise
+        except pyvips.Error as error:
+            raise PictureError(f"truncated or damaged ({_reason(error)})") from error
+        except Exception as error:  # decoders raise anything on hostile input
+            raise PictureError(f"truncated or damaged ({first_line(error)})") from error
+
+
+def _reason(error: pyvips.Error) -> str:
+    """What libvips said, without its name for the operation."""
+    lines = [line.strip() for line in str(error.detail).splitlines() if line.strip()]
+    return lines[-1] if lines else first_line(error)
+
+
+def _decoded(file: IO[bytes], file_format: str, max_pixels: int) -> Picture:
+    extras = _extras(file, file_format)
+    if extras.frames > 1:
+        raise PictureError(f"an animation of {extras.frames} frames; animations aren't read")
+    luma = False
+    lost = [*extras.lost]
+    if file_format == "TIFF":
+        luma, said = _of_tiff(file)
+        lost += said
+    if file_format == "BMP":
+        return _decoded_bmp(file, max_pixels)
+    header = _opened(file, file_format)
+    _require_size(header.width, header.height, max_pixels)
+    if file_format != "TIFF" and _value(header, "n-pages", 1) > 1:
+        pages = header.get("n-pages")
+        raise PictureError(f"{pages} pictures in one file; only files of one picture are read")
+    samples, bits, channels = _samples_of(header, file_format)
+    samples = _rgb_of_luma(samples) if luma else samples
+    held, said = _about(file, file_format, header, extras)
+    lost += said
+    if file_format != "AVIF":  # which libvips turns as its own properties say
+        turn, said = _orientation(file, file_format, held)
+        samples, lost = _turned(samples, turn), lost + said
+    held, said = metadata.upright(held, samples.shape[1], samples.shape[0])
+    return _picture(
+        samples,
+        channels,
+        Picture(
+            torch.empty(0),
+            format=file_format,
+            bits=bits,
+            exif=held.exif,
+            about=held,
+            lossless=extras.lossless,
+            icc_profile=_profile(header, extras),
+            lost=(*lost, *said),
+        ),
+        palette=bool(_value(header, "palette", 0)),
+    )
+
+
+def _require_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise PictureError(
+            f"too large: {width}×{height} pixels, the limit is {max_pixels:,} in all (max_pixels)"
+        )
+
+
+def _extras(file: IO[bytes], file_format: str) -> containers.Extras:
+    try:
+        return containers.extras(file, file_format)
+    except ValueError as error:
+        raise PictureError(f"it is {error}") from None
+
+
+def _opened(file: IO[bytes], file_format: str) -> Any:
+    """libvips' picture, of which only the header is read as yet."""
+    file.seek(0)
+    source = pyvips.Source.new_from_descriptor(file.fileno())
+    load = getattr(pyvips.Image, f"{_LOADERS[file_format]}load_source")
+    return load(source, fail_on="truncated")
+
+
+def _value(image: Any, name: str, default: Any) -> Any:
+    return image.get(name) if image.get_typeof(name) else default
+
+
+def _of_tiff(file: IO[bytes]) -> tuple[bool, list[str]]:
+    """Whether libvips takes luma and chroma for RGB, and what lies beside the one picture; refuses
+    what would be misread (TIFF 6.0)."""
+    wanted = (_SUBFILE, _PHOTOMETRIC, _BITS, _SAMPLES, _DNG, _LAYERS, *_STRIPS, *_TILES)
+    wanted += (_COMPRESSION, _SUBSAMPLING)
+    pictures = list(tiff.directories(file, wanted))
+    first, *others = pictures
+    size = file.seek(0, os.SEEK_END)
+    for places, lengths in (_STRIPS, _TILES):
+        pairs = zip(first.get(places, ()), first.get(lengths, ()), strict=False)
+        if any(place + length > size for place, length in pairs):
+            raise PictureError("truncated or damaged (pixels lie behind its end)")
+    kinds = [(found.get(_SUBFILE) or (0,))[0] for found in pictures]
+    sensor = any((found.get(_PHOTOMETRIC) or (0,))[0] in _SENSOR for found in pictures)
+    if _DNG in first or sensor or kinds[0] & 1:
+        raise PictureError("its first picture is a raw file's or a preview; develop it first")
+    whole = sum(not kind & 5 for kind in kinds)
+    if whole > 1:
+        raise PictureError(f"{whole} pages in one file; only files of one picture are read")
+    form, bits = max(first.get(_SAMPLES) or (1,)), max(first.get(_BITS) or (1,))
+    if form != 3 and bits not in (1, 2, 4, 8, 16):
+        raise PictureError(f"{bits}-bit whole numbers aren't read, only up to 8, and 16")
+    if form == 3 and bits > 32:
+        raise PictureError(f"{bits}-bit floating point isn't read, only 16 and 32")
+    lost = ["the file's previews and masks aren't kept"] if others else []
+    lost += ["Photoshop's layers aren't kept"] if _LAYERS in first else []
+    luma = (first.get(_PHOTOMETRIC) or (0,))[0] == _LUMA
+    luma = luma and (first.get(_COMPRESSION) or (1,))[0] not in _JPEGS
+    if luma and (bits != 8 or first.get(_SUBSAMPLING, (1, 1)) != (1, 1)):
+        raise PictureError("luma and chroma aren't read but with as much of both, at 8 bits")
+    return luma, lost
+
+
+def _rgb_of_luma(samples: np.ndarray) -> np.ndarray:
+    """Luma and chroma of ITU-R BT.601 at 8 bits, as in TIFF and JPEG, to RGB."""
+    luma, blue, red = (samples[..., k].astype(np.float32) for k in range(3))
+    blue, red = blue - 128, red - 128
+    rgb = (luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue)
+    return np.rint(np.stack(rgb, -1)).clip(0, 255).astype(np.uint8)
+
+
+def _samples_of(image: Any, file_format: str) -> tuple[np.ndarray, int, int]:
+    """(H, W, C) as stored, opacity last if there is any; their bits; channels without opacity."""
+    channels = _CHANNELS.get(image.interpretation)
+    bits = {"uchar": 8, "ushort": 16, "float": FLOAT}.get(image.format)
+    if channels is None or bits is None or not 0 <= image.bands - channels <= 1:
+        raise PictureError(
+            f"{image.bands} channels of {image.interpretation} and type {image.format} aren't read"
+        )
+    samples = image.numpy().reshape(image.height, image.width, image.bands)
+    if bits == FLOAT and not np.isfinite(samples).all():
+        raise PictureError("it holds values that aren't finite")
+    if file_format == "AVIF" and bits == 16:
+        bits = min(12, int(_value(image, "bits-per-sample", 12)))
+        samples = samples >> (16 - bits)
+    return samples, bits, channels
+
+
+def _about(
+    file: IO[bytes], file_format: str, image: Any, extras: containers.Extras
+) -> tuple[Metadata, list[str]]:
+    """What the file says about its picture, and what of it can't be read."""
+    lost: list[str] = []
+    exif = _value(image, "exif-data", b"") if file_format != "TIFF" else b""
+    exif = exif or extras.exif
+    resources = extras.resources
+    if file_format == "TIFF":
+        try:
+            tags = tiff.tags(file)
+            exif, lost = tiff.block(tags), [*tags.lost]
+            resources = metadata.with_iptc(
+                _value(image, "photoshop-data", b""), _value(image, "iptc-data", b"")
+            )
+        except ValueError as error:
+            lost = [f"EXIF and IPTC aren't kept ({error})"]
+    held = Metadata(
+        exif=metadata.PREFIX + exif.removeprefix(metadata.PREFIX) if exif else b"",
+        xmp=_value(image, "xmp-data", b""),
+        resources=resources,
+        comment=extras.comment,
+        texts=extras.texts,
+        density=(image.xres, image.yres),
+    )
+    return held, lost
+
+
+def _profile(image: Any, extras: containers.Extras) -> bytes | None:
+    """The file's profile, or one for the primaries that it names."""
+    held = _value(image, "icc-profile-data", None)
+    if held is None and containers.is_p3(extras.primaries):
+        return _bytes(pyvips.Image.black(1, 1).copy(interpretation="srgb"), "p3")
+    return held
+
+
+def _bytes(image: Any, profile: str) -> bytes:
+    return image.icc_transform(profile, input_profile="srgb").get("icc-profile-data")
+
+
+def _orientation(file: IO[bytes], file_format: str, held: Metadata) -> tuple[int, list[str]]:
+    """How the samples lie, as EXIF says, or else XMP; and what is wrong with that."""
+    told: object = 1
+    if file_format == "TIFF":
+        found = next(iter(tiff.directories(file, [274]))).get(274, (1,))
+        told = found[0] if found else "of another type"
+    elif held.exif:
+        try:
+            told = metadata.orientation(held.exif)
+        except ValueError as error:
+            return 1, [f"the orientation can't be read ({error})"]
+    told = metadata.orientation_of_xmp(held.xmp) if told == 1 else told
+    if isinstance(told, int) and told in range(9):  # 0 is what many programs write for "not known"
+        return max(told, 1), []
+    return 1, [f"the orientation {told!r} is none of 1 to 8"]
+
+
+def _turned(samples: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W, C) upright (Exif 2.32, 4.6.4 A)."""
+    if orientation >= 5:
+        samples = samples.transpose(1, 0, 2)
+    across = orientation in (2, 3, 6, 7)
+    down = orientation in (3, 4, 7, 8)
+    return np.ascontiguousarray(samples[:: -1 if down else 1, :: -1 if across else 1])
+
+
+def _decoded_bmp(file: IO[bytes], max_pixels: int) -> Picture:
+    """Windows' own, which libvips leaves out and Pillow reads."""
+    file.seek(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, about large pictures: the limit here is ours
+        image = Image.open(file, formats=["BMP"])
+    _require_size(*image.size, max_pixels)
+    grey, alpha = image.mode in ("1", "L"), image.mode == "RGBA"
+    samples = np.asarray(image.convert("L" if grey else "RGBA" if alpha else "RGB"))
+    samples = samples.reshape(*samples.shape[:2], -1)
+    like = Picture(torch.empty(0), format="BMP")
+    return _picture(samples, 1 if grey else 3, like, palette=image.mode == "P")
+
+
+def _picture(samples: np.ndarray, channels: int, like: Picture, *, palette: bool) -> Picture:
+    """`like` with what samples (H, W, C) show, opacity behind the channels if there is any."""
+    stored = samples[..., :channels]
+    alpha = np.ascontiguousarray(samples[..., -1]) if samples.shape[2] > channels else None
+    profile, lost = like.icc_profile, like.lost
+    if palette and profile is None and (stored == stored[..., :1]).all():
+        stored = stored[..., :1]
+    stored = np.ascontiguousarray(stored)
+    try:
+        space = profiles.space_of(profile, stored.shape[2])
+    except ValueError as error:
+        lost += (f"the color profile isn't kept ({error})",)
+        profile, space = None, profiles.space_of(None, stored.shape[2])
+    image = levels.shown(space, stored, like.bits)
+    if alpha is not None:
+        levels.fill_hidden(image, alpha > 0)
+    return replace(
+        like,
+        image=torch.from_numpy(image),
+        grey=stored.shape[2] == 1,
+        alpha=alpha,
+        icc_profile=profile,
+        stored=stored,
+        lost=lost,
+    )
+
+
+def format_of(path: Path) -> str | None:
+    """The format that a file's name asks for, or None if its suffix is unknown."""
+    suffix = path.suffix.lower()
+    return next((name for name, suffixes in SUFFIXES.items() if suffix in suffixes), None)
+
+
+def write(
+    path: Path,
+    picture: Picture,
+    *,
+    file_format: str | None = None,
+    bits: int | None = None,
+    quality: int | None = None,
+) -> tuple[str, ...]:
+    """Encode a picture and put the file in place whole or not at all.
+
+    Samples that the picture was read with and that show what they did are written as they were.
+    PNG, TIFF and BMP lose nothing, nor does a WebP or AVIF from a file that lost nothing. JPEG has
+    all its chroma.
+
+    Args:
+        path: where to.
+        picture: values of its image outside [0, 1] are clipped.
+        file_format: one of `FORMATS`; if None the one that `path` names, else the picture's own.
+        bits: a channel, 8, 16 or `FLOAT`; if None the picture's own, or the most that the format
+            holds.
+        quality: 1 to 100, of JPEG, WebP and AVIF; if None 95, 95 and 90.
+
+    Returns:
+        what the format can't hold, a line each.
+
+    Raises:
+        PictureError: the format can't hold the picture (transparency in a JPEG, say).
+        OSError: the file can't be written.
+    """
+    file_format = file_format or format_of(path) or picture.format
+    if picture.alpha is not None and file_format not in WITH_ALPHA:
+        raise PictureError(f"{file_format} can't hold transparency; write {WITH_ALPHA[0]} instead")
+    if quality is not None and file_format not in WITH_QUALITY:
+        raise PictureError(f"{file_format} has no quality, only {', '.join(WITH_QUALITY)} have")
+    held, depth, lost = _that_fits(picture, file_format, bits)
+    samples = _samples(held, depth)
+    try:
+        if file_format == "BMP":
+            _write_bmp(path, samples)
+        elif file_format == "TIFF":
+            lost += _write_tiff(path, held, samples)
+        else:
+            encoded = _encoded(held, samples, file_format, depth, quality)
+            size = (samples.shape[1], samples.shape[0])
+            whole, said = containers.with_metadata(
+                encoded, file_format, _metadata(held), size, held.alpha is not None
+            )
+            lost += said
+            write_atomically(path, lambda file: file.write(whole))
+    except OSError:
+        raise
+    except Exception as error:  # encoders raise many things for what the format can't hold
+        reason = _reason(error) if isinstance(error, pyvips.Error) else first_line(error)
+        raise PictureError(f"can't be written as {file_format} ({reason})") from error
+    return tuple(lost)
+
+
+def _metadata(picture: Picture) -> Metadata:
+    return replace(picture.about, exif=picture.exif)
+
+
+def _that_fits(picture: Picture, file_format: str, bits: int | None) -> tuple[Picture, int, list]:
+    """The picture without what the format can't hold, the bits that it has there, and what is
+    lost."""
+    lost = []
+    if bits is not None and bits not in BITS[file_format]:
+        names = ", ".join("32f" if b == FLOAT else str(b) for b in BITS[file_format])
+        raise PictureError(f"{file_format} holds {names} bits a channel, and {bits} were asked for")
+    wanted = bits or picture.bits
+    depth = next((b for b in BITS[file_format] if b >= wanted), BITS[file_format][-1])
+    if depth < wanted:
+        lost.append(f"{file_format} holds {depth} bits a channel, and the picture has {wanted}")
+    inks = picture.stored is not None and picture.stored.shape[2] == 4
+    if inks and file_format not in _WITH_INKS:
+        lost.append(f"{file_format} can't hold inks; it is written as sRGB")
+        picture = replace(picture, stored=None, icc_profile=None)
+    if file_format == "BMP":
+        lost += ["BMP can't hold the color profile"] if picture.icc_profile else []
+        about = picture.about
+        lost += ["BMP can't hold EXIF"] if picture.exif else []
+        lost += ["BMP can't hold XMP"] if about.xmp else []
+        lost += ["BMP can't hold IPTC"] if about.resources else []
+        lost += ["BMP can't hold texts"] if about.comment or about.texts else []
+        stored = None if picture.icc_profile else picture.stored
+        picture = replace(picture, icc_profile=None, stored=stored)
+    return picture, depth, lost
+
+
+def _samples(picture: Picture, bits: int) -> np.ndarray:
+    """(H, W, C), opacity last if there is any."""
+    stored, alpha = picture.stored, picture.alpha
+    channels = (1 if picture.grey else 3) if stored is None else stored.shape[2]
+    image = picture.image.detach().clamp(0, 1).cpu().numpy()
+    kind = {8: np.uint8, FLOAT: np.float32}.get(bits, np.uint16)
+    out = np.empty((*image.shape[1:], channels + (alpha is not None)), kind)
+    space = profiles.space_of(picture.icc_profile, channels)
+    visible = None if alpha is None else alpha > 0
+    levels.carried(image, space, bits, stored, picture.bits, visible, out[..., :channels])
+    if alpha is not None:
+        out[..., -1] = levels.of_other_bits(alpha, picture.bits, bits)
+    return out
+
+
+def _image(picture: Picture, samples: np.ndarray) -> Any:
+    """libvips' picture of these samples, which share their memory."""
+    height, width, bands = samples.shape
+    kind = {"uint8": "uchar", "uint16": "ushort", "float32": "float"}[samples.dtype.name]
+    image = pyvips.Image.new_from_memory(samples.data, width, height, bands, kind)
+    channels = bands - (picture.alpha is not None)
+    narrow, wide = _INTERPRETATIONS[channels]
+    along, down = picture.about.density
+    image = image.copy(
+        interpretation=narrow if kind == "uchar" else wide if kind == "ushort" else "srgb",
+        xres=along,
+        yres=down,
+    )
+    if picture.icc_profile:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", picture.icc_profile)
+    return image
+
+
+def _encoded(
+    picture: Picture, samples: np.ndarray, file_format: str, bits: int, quality: int | None
+) -> bytes:
+    keep = ["icc"] if picture.icc_profile else []
+    quality = quality or WITH_QUALITY.get(file_format, 0)
+    if file_format == "AVIF" and bits > 8:
+        samples = samples << (16 - bits)
+    image = _image(picture, samples)
+    lossless = picture.lossless and picture.format == file_format
+    if file_format == "PNG":
+        return image.pngsave_buffer(keep=_flags(keep))
+    if file_format == "JPEG":
+        return image.jpegsave_buffer(keep=_flags(keep), Q=quality, subsample_mode="off")
+    if file_format == "WEBP":
+        return image.webpsave_buffer(
+            keep=_flags(keep), Q=quality, lossless=lossless, exact=True, alpha_q=100
+        )
+    if picture.about.xmp:
+        image.set_type(pyvips.GValue.blob_type, "xmp-data", picture.about.xmp)
+        keep.append("xmp")
+    return image.heifsave_buffer(
+        keep=_flags([*keep, *(["exif"] if picture.exif else [])]),
+        compression="av1",
+        Q=quality,
+        bitdepth=bits,
+        subsample_mode="off",
+        # One quality is for colors and opacity, which mustn't change.
+        lossless=lossless or picture.alpha is not None,
+    )
+
+
+def _flags(names: list[str]) -> str:
+    return ":".join(names) or "none"
+
+
+def _write_bmp(path: Path, samples: np.ndarray) -> None:
+    image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
+    write_atomically(path, lambda file: image.save(file, format="BMP"))
+
+
+def _write_tiff(path: Path, picture: Picture, samples: np.ndarray) -> list[str]:
+    """A TIFF has its EXIF among the tags of its pixels."""
+    lost = ["TIFF can't hold PNG's texts"] if picture.about.texts else []
+    lost += ["the comment isn't kept"] if picture.about.comment else []
+    held = tiff.Tags("<", {})
+    if picture.exif:
+        try:
+            held = tiff.tags(BytesIO(picture.exif.removeprefix(metadata.PREFIX)))
+            lost += held.lost
+        except ValueError as error:
+            lost.append(f"EXIF isn't kept ({error})")
+    resources = picture.about.resources
+    iptc = metadata.iptc_of(resources) if resources else b""
+    more = any(number != metadata.IPTC for number, _, _ in metadata.split_resources(resources))
+    further = [
+        (700, 1, picture.about.xmp),
+        (33723, 7, iptc),
+        (34377, 1, resources if more else b""),
+    ]
+    entries = [tiff.Entry(tag, kind, len(data), data) for tag, kind, data in further if data]
+    image = _image(picture, samples)
+    options = {"compression": "deflate", "predictor": "horizontal"}
+    if samples.dtype == np.float32:
+        options["predictor"] = "float"
+
+    def write_to(file: IO[bytes]) -> None:
+        file.write(image.tiffsave_buffer(keep="icc" if picture.icc_profile else "none", **options))
+        if entries or any(held.parts.values()):
+            tiff.graft(file, held, entries)
+
+    write_atomically(path, write_to)
+    return lost
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """(3, H, W) in [0, 1], clipped and rounded to 8 bits."""
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
