@@ -6,12 +6,15 @@ from flowkit.layers.coupling import Coupling
 from flowkit.layers.flip import Flip
 from flowkit.layers.folded import FoldedLinear
 from flowkit.layers.given_injector import GivenInjector
+from flowkit.layers.haar import Haar
 from flowkit.layers.injector import Injector
 from flowkit.layers.linear import InvertibleLinear
 from flowkit.layers.parameterized import Parameterized
 from flowkit.layers.permute import Permute
 from flowkit.layers.pointwise import Pointwise
+from flowkit.layers.reshape import Flatten, Reshape
 from flowkit.layers.squeeze import Squeeze
+from flowkit.layers.standardize import Standardize
 from flowkit.layers.weights import PLU, Full, Orthogonal, Weight
 
 __all__ = [
@@ -19,16 +22,20 @@ __all__ = [
     "ActNorm",
     "Autoregressive",
     "Coupling",
+    "Flatten",
     "Flip",
     "FoldedLinear",
     "Full",
     "GivenInjector",
+    "Haar",
     "Injector",
     "InvertibleLinear",
     "Orthogonal",
     "Parameterized",
     "Permute",
     "Pointwise",
+    "Reshape",
     "Squeeze",
+    "Standardize",
     "Weight",
 ]
