@@ -9,6 +9,8 @@ from flowkit.layers.given_injector import GivenInjector
 from flowkit.layers.haar import Haar
 from flowkit.layers.injector import Injector
 from flowkit.layers.linear import InvertibleLinear
+from flowkit.layers.masked_coupling import MaskedCoupling
+from flowkit.layers.masks import Checkerboard, Mask, Stripes
 from flowkit.layers.parameterized import Parameterized
 from flowkit.layers.permute import Permute
 from flowkit.layers.pointwise import Pointwise
@@ -21,6 +23,7 @@ __all__ = [
     "PLU",
     "ActNorm",
     "Autoregressive",
+    "Checkerboard",
     "Coupling",
     "Flatten",
     "Flip",
@@ -30,6 +33,8 @@ __all__ = [
     "Haar",
     "Injector",
     "InvertibleLinear",
+    "Mask",
+    "MaskedCoupling",
     "Orthogonal",
     "Parameterized",
     "Permute",
@@ -37,5 +42,6 @@ __all__ = [
     "Reshape",
     "Squeeze",
     "Standardize",
+    "Stripes",
     "Weight",
 ]
