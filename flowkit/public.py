@@ -55,6 +55,7 @@ from flowkit.nets import (
     Conditioner,
     ConvNet,
     DenseNet,
+    MaskedConv,
     ResNet,
     ZeroConv,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "Injector",
     "Inverse",
     "InvertibleLinear",
+    "MaskedConv",
     "MaskedCoupling",
     "OnChannels",
     "Orthogonal",
