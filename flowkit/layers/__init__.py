@@ -2,6 +2,7 @@
 
 from flowkit.layers.actnorm import ActNorm
 from flowkit.layers.autoregressive import Autoregressive
+from flowkit.layers.conv_exponential import ConvExponential
 from flowkit.layers.coupling import Coupling
 from flowkit.layers.flip import Flip
 from flowkit.layers.folded import FoldedLinear
@@ -24,6 +25,7 @@ __all__ = [
     "ActNorm",
     "Autoregressive",
     "Checkerboard",
+    "ConvExponential",
     "Coupling",
     "Flatten",
     "Flip",
