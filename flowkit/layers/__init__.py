@@ -16,6 +16,8 @@ from flowkit.layers.parameterized import Parameterized
 from flowkit.layers.permute import Permute
 from flowkit.layers.pointwise import Pointwise
 from flowkit.layers.reshape import Flatten, Reshape
+from flowkit.layers.residual import Residual
+from flowkit.layers.russian_roulette import RussianRoulette
 from flowkit.layers.squeeze import Squeeze
 from flowkit.layers.standardize import Standardize
 from flowkit.layers.weights import PLU, Full, Orthogonal, Weight
@@ -42,6 +44,8 @@ __all__ = [
     "Permute",
     "Pointwise",
     "Reshape",
+    "Residual",
+    "RussianRoulette",
     "Squeeze",
     "Standardize",
     "Stripes",

@@ -3,6 +3,7 @@
 from flowkit.nets.conditioner import Conditioner
 from flowkit.nets.conv import ConvNet
 from flowkit.nets.densenet import DenseNet
+from flowkit.nets.lipschitz import LipschitzNet
 from flowkit.nets.masked import MADE
 from flowkit.nets.masked_conv import MaskedConv
 from flowkit.nets.mlp import MLP
@@ -16,6 +17,7 @@ __all__ = [
     "Conditioner",
     "ConvNet",
     "DenseNet",
+    "LipschitzNet",
     "MaskedConv",
     "ResNet",
     "ZeroConv",
