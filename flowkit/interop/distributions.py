@@ -24,6 +24,7 @@ from flowkit.contract import (
     require_floating,
     sum_logdet,
     wide,
+    zero_logdet,
 )
 
 
@@ -203,6 +204,9 @@ def through(who: object, transform: Transform, x: Tensor) -> tuple[Tensor, Tenso
     """
     require_channels(who, x)
     _require_axes(who, transform, x.dim() - 1)
+    if x.shape[0] == 0:
+        # torch.distributions can't sum over the elements of no samples.
+        return x.reshape(transform.forward_shape(x.shape)), zero_logdet(x)
     y = transform(x)
     if y.shape[:1] != x.shape[:1] or y.numel() != x.numel():
         raise ValueError(

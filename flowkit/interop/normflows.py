@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from normflows import NormalizingFlow
-from normflows.flows import CoupledRationalQuadraticSpline, Flow, MaskedAffineAutoregressive
+from normflows.flows import Flow, Reverse
+from normflows.flows.affine.coupling import AffineConstFlow
 from torch import Tensor
 
 from flowkit.combine.parts import require_bijection, run
@@ -86,19 +86,9 @@ class FromNormflows(Bijection):
 
     @classmethod
     def examples(cls) -> list[Example]:
-        def spline() -> FromNormflows:
-            layer = CoupledRationalQuadraticSpline(
-                3, 1, 8, num_context_channels=2, activation=torch.nn.SiLU
-            )
-            return cls(layer, conditional=True)
-
-        def autoregressive() -> FromNormflows:
-            silu = torch.nn.functional.silu
-            return cls(MaskedAffineAutoregressive(3, 8, num_blocks=1, activation=silu))
-
         return [
-            Example(spline, (3,), (2,), name="spline"),
-            Example(autoregressive, (3,), name="autoregressive"),
+            Example(lambda: cls(AffineConstFlow((3,))), (3,), name="vectors"),
+            Example(lambda: cls(Reverse(AffineConstFlow((2, 1, 1)))), (2, 2, 3), name="images"),
         ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from moved import moved
 from safetensors import safe_open
 
 from flowkit import (
@@ -43,7 +44,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def saved(path):
-    original = flow()
+    original = moved(flow())
     save(original, path)
     return original
 
@@ -193,9 +194,9 @@ def test_paths_that_cannot_be_read_are_said(tmp_path):
 
 
 def test_what_is_no_module_is_refused(path, saved):
-    with pytest.raises(TypeError, match=r"save: expected a module, got dict"):
+    with pytest.raises(TypeError, match=r"save: expected a module, got OrderedDict"):
         save(saved.state_dict(), path)
-    with pytest.raises(TypeError, match=r"load: expected a module, got dict"):
+    with pytest.raises(TypeError, match=r"load: expected a module, got OrderedDict"):
         load(path, saved.state_dict())
 
 
