@@ -144,6 +144,9 @@ class Autoregressive(WithNet):
     def fold(self) -> Bijection:
         return with_folded_net(self) if exactly(self, Autoregressive) else super().fold()
 
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (f", axes={self.axes}" if self.axes else "")
+
     @classmethod
     def examples(cls) -> list[Example]:
         net, conv = partial(MADE, hidden=8), partial(MaskedConv, hidden=4, depth=1, width=3)

@@ -157,7 +157,8 @@ class Residual(Bijection):
         return folded
 
     def extra_repr(self) -> str:
-        return f"{self.channels}, lipschitz={self.lipschitz}, tolerance={self.tolerance}"
+        estimator = "" if self.estimator is None else f", estimator={self.estimator}"
+        return f"{self.channels}, lipschitz={self.lipschitz}, tolerance={self.tolerance}{estimator}"
 
     @classmethod
     def examples(cls) -> list[Example]:

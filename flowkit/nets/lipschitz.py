@@ -50,6 +50,11 @@ class ContractiveLayer(nn.Module):
             return self.raw
         return (self.raw / (largest_stretch(self.raw) / self.stretch).clamp(min=1)).to(self.raw)
 
+    def extra_repr(self) -> str:
+        c_out, c_in = self.raw.shape[:2]
+        limit = "folded" if self.stretch is None else f"stretch={self.stretch:.4g}"
+        return f"{c_in}, {c_out}, axes={self.axes}, {limit}"
+
 
 class LipschitzNet(Conditioner):
     """g(x) with ‖g(x) - g(x')‖ ≤ lipschitz·‖x - x'‖: layers that stretch by no more than

@@ -17,7 +17,7 @@ class MaskedLinear(nn.Linear):
 
     def __init__(self, mask: Tensor, *, bias: bool = True) -> None:
         super().__init__(mask.shape[1], mask.shape[0], bias=bias)
-        self.register_buffer("mask", mask.float())
+        self.register_buffer("mask", mask.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight * self.mask, self.bias)
@@ -78,6 +78,7 @@ class MADE(Conditioner):
         outputs = torch.cat([sees, beside], dim=1)
         units = _shared_out(outputs, hidden)
         self.register_buffer("adjacency", sees, persistent=False)
+        self.said = _said(sees, beside)
         self.first = MaskedLinear(units[:, :channels])
         self.first_cond = None
         if cond_channels:
@@ -92,6 +93,9 @@ class MADE(Conditioner):
         for layer in self.between:
             x = layer(F.silu(x))
         return self.last(F.silu(x))
+
+    def extra_repr(self) -> str:
+        return self.said
 
 
 def require_adjacency(who: object, name: str, matrix: Tensor, rows: int, columns: int) -> Tensor:
@@ -122,6 +126,24 @@ def _shared_out(sets: Tensor, hidden: int) -> Tensor:
             f"adjacency, got {hidden}"
         )
     return kinds[torch.arange(hidden) * len(kinds) // hidden]
+
+
+def _said(sees: Tensor, beside: Tensor) -> str:
+    """The two adjacencies in words, "" for those that stand for None."""
+    before = sees.sum(1)
+    parts = []
+    in_order = len(before.unique()) == len(before) and sees.equal(before[:, None] > before)
+    if not in_order:
+        parts.append(f"adjacency={_rows(sees)}")
+    elif not before.equal(before.sort().values):
+        parts.append(f"order={before.argsort().tolist()}")
+    if not beside.all():
+        parts.append(f"cond_adjacency={_rows(beside)}")
+    return ", ".join(parts)
+
+
+def _rows(matrix: Tensor) -> str:
+    return "/".join("".join(map(str, row)) for row in matrix.int().tolist())
 
 
 def _within(small: Tensor, large: Tensor) -> Tensor:

@@ -25,7 +25,8 @@ class MaskedConvolution(nn.Module):
         mask[..., : taps // 2] = 1
         mask[..., taps // 2] = centre
         self.axes, self.padding = axes, width // 2
-        self.register_buffer("mask", mask.reshape(*centre.shape, *[width] * axes))
+        mask = mask.reshape(*centre.shape, *[width] * axes)
+        self.register_buffer("mask", mask, persistent=False)
         self.weight = nn.Parameter(torch.empty(self.mask.shape))
         self.bias = nn.Parameter(torch.zeros(len(centre)))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
@@ -33,6 +34,10 @@ class MaskedConvolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight * self.mask
         return CONVOLUTION[self.axes](x, weight, self.bias, padding=self.padding)
+
+    def extra_repr(self) -> str:
+        c_out, c_in, *widths = self.mask.shape
+        return f"{c_in}, {c_out}, width={widths[0]}, axes={self.axes}"
 
 
 class MaskedConv(Conditioner):

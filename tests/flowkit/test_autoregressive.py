@@ -159,15 +159,26 @@ def test_an_order_is_a_permutation_before_and_after():
     assert not permuted.triu(1).any()
     assert permuted.tril(-1).ne(0).sum() == 6
     plain = Chain(Permute(order), Autoregressive(4, NET), Inverse(Permute(order))).double()
-    masks = {name: buffer for name, buffer in plain[1].net.named_buffers() if "mask" in name}
     state = turned.net.state_dict()
     state["first.weight"] = state["first.weight"][:, order]
     for name in ("last.weight", "last.bias"):
         state[name] = state[name].unflatten(0, (2, 4))[:, order].flatten(0, 1)
-    plain[1].net.load_state_dict({name: masks.get(name, value) for name, value in state.items()})
+    plain[1].net.load_state_dict(state)
     x = torch.randn(5, 4, dtype=torch.float64)
     for came, expected in zip(turned(x), plain(x), strict=True):
         torch.testing.assert_close(came, expected)
+
+
+def test_print_says_who_depends_on_whom():
+    assert repr(MADE(3, 2)).startswith("MADE(\n")
+    turned = Autoregressive(3, NET, order=[2, 0, 1])
+    assert "order=[2, 0, 1]" in repr(turned)
+    adjacency = Autoregressive(3, NET, adjacency=torch.tensor([[0, 1, 0], [0, 0, 0], [0, 1, 0]]))
+    assert "adjacency=010/000/010" in repr(adjacency)
+    of_cond = Autoregressive(2, NET, cond_adjacency=torch.eye(2), cond_channels=2)
+    assert "cond_adjacency=10/01" in repr(of_cond)
+    assert "order" not in repr(of_cond)
+    assert "axes=2" in repr(Autoregressive(2, MaskedConv, axes=2)).splitlines()[1]
 
 
 WITH_PLACES = {
