@@ -1,4 +1,4 @@
-"""The inverse of an increasing map that has none in closed form."""
+"""The inverse of an increasing map that has none in closed form, or none that rounding spares."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ def solve(
 ) -> tuple[Tensor, Tensor]:
     """x with f(x) = y between low and high, and log dx/dy.
 
-    Bisection, then two Newton steps, which carry gradients to y and to whatever `function` depends
-    on, as the implicit function theorem has them. (The error of a Newton step is the square of the
-    one before, so the first step is right in the first derivative, the second up to the third.)
+    Bisection, then `refined`, which carries the gradients.
 
     Args:
         function: f, increasing: x -> (f(x), log df/dx), elementwise.
@@ -30,6 +28,18 @@ def solve(
             below = function(middle)[0] < y
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         x = (low + high) / 2
+    return refined(function, y, x)
+
+
+def refined(function: Map, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """x with f(x) = y, found from an x that is all but there, and log dx/dy.
+
+    Two Newton steps, which carry gradients to y and to whatever `function` depends on, as the
+    implicit function theorem has them, and none to the x they start from. (The error of a Newton
+    step is the square of the one before, so the first step is right in the first derivative, the
+    second up to the third.)
+    """
+    x = x.detach()
     for _ in range(2):
         value, log_slope = function(x)
         x = x - (value - y) * (-log_slope).exp()

@@ -22,6 +22,8 @@ from flowkit.nets.conditioner import Net, build
 class Coupling(WithNet):
     """y = [x₁, how(x₂; net(x₁, cond))],  log|det| = Σ log dy₂/dx₂.
 
+    x₁ are the first channels; `MaskedCoupling` keeps any of them, or some of the places.
+
     Args:
         channels: C of the input (B, C, *S), at least 2.
         net: makes the conditioner from its input and output channels, e.g. `ConvNet`, `MLP`, or

@@ -2,8 +2,23 @@
 
 from flowkit.nets.conditioner import Conditioner
 from flowkit.nets.conv import ConvNet
+from flowkit.nets.densenet import DenseNet
+from flowkit.nets.lipschitz import LipschitzNet
 from flowkit.nets.masked import MADE
+from flowkit.nets.masked_conv import MaskedConv
 from flowkit.nets.mlp import MLP
+from flowkit.nets.resnet import ResNet
 from flowkit.nets.zero import ChannelNorm, ZeroConv
 
-__all__ = ["MADE", "MLP", "ChannelNorm", "Conditioner", "ConvNet", "ZeroConv"]
+__all__ = [
+    "MADE",
+    "MLP",
+    "ChannelNorm",
+    "Conditioner",
+    "ConvNet",
+    "DenseNet",
+    "LipschitzNet",
+    "MaskedConv",
+    "ResNet",
+    "ZeroConv",
+]

@@ -15,8 +15,11 @@ from flowkit import (
     Chain,
     Flow,
     Inverse,
+    MaskedConv,
+    Permute,
     RationalQuadraticSpline,
     StandardNormal,
+    apply,
 )
 
 NET = partial(MADE, hidden=16)
@@ -85,12 +88,153 @@ def test_one_pass_of_the_net_forward_and_one_for_each_element_back():
     assert len(calls) == 6
 
 
-def test_an_element_that_is_not_determined_yet_cannot_spoil_the_others():
+@pytest.mark.parametrize("size", [1e300, torch.inf])
+def test_an_element_that_comes_later_cannot_spoil_the_others(size):
     layer = moved(Autoregressive(3, NET)).double()
-    y = torch.tensor([[0.1, 1e300, -1e300]], dtype=torch.float64)
+    y = torch.tensor([[0.1, size, -size]], dtype=torch.float64)
     x, _ = layer.inverse(y)
     alone, _ = layer.inverse(torch.tensor([[0.1, 0.0, 0.0]], dtype=torch.float64))
     assert x[0, 0] == alone[0, 0]
+
+
+GRAPHS = {
+    "none": torch.zeros(4, 4),
+    "in order": torch.ones(4, 4).tril(-1),
+    "backwards": torch.ones(4, 4).triu(1),
+    "chain": torch.ones(4, 4).diagonal(-1).diag(-1),
+    "star": torch.tensor([[0, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]]),
+    "diamond": torch.tensor([[0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]]),
+}
+PASSES = {"none": 1, "in order": 4, "backwards": 4, "chain": 4, "star": 2, "diamond": 3}
+OF_COND = torch.tensor([[1, 0, 0], [0, 0, 0], [1, 0, 1], [1, 1, 1]])
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("depth", [1, 3])
+def test_made_sees_what_the_adjacency_allows_and_all_of_it(graph, depth):
+    net = MADE(
+        4,
+        2,
+        cond_channels=3,
+        hidden=16,
+        depth=depth,
+        adjacency=GRAPHS[graph],
+        cond_adjacency=OF_COND,
+    )
+    net = moved(net, by=1.0).double()
+    x, cond = torch.randn(4, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
+    of_x = jacobian(lambda v: net(v, cond[None]), x).reshape(2, 4, 4)
+    of_cond = jacobian(lambda c: net(x[None], c), cond).reshape(2, 4, 3)
+    assert (of_x != 0).equal(GRAPHS[graph].bool().expand(2, 4, 4))
+    assert (of_cond != 0).equal(OF_COND.bool().expand(2, 4, 3))
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("how", HOWS)
+def test_inverse_in_parallel_is_the_inverse_one_by_one(graph, how):
+    calls = []
+    layer = Autoregressive(
+        4, NET, how, adjacency=GRAPHS[graph], cond_adjacency=OF_COND, cond_channels=3
+    )
+    layer = moved(layer, by=0.5).double()
+    layer.net.register_forward_hook(lambda *_: calls.append(1))
+    y, cond = torch.randn(2, 4, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
+    x, logdet = layer.inverse(y, cond)
+    assert len(calls) == PASSES[graph]
+    found = torch.zeros_like(y)
+    for i in layer.level.argsort():
+        # One channel at a time, each after all that it depends on.
+        found[:, i] = apply(how, y, layer.net(found, cond), inverse=True)[0][:, i]
+    torch.testing.assert_close(x, found)
+    forth, logdet_forth = layer(x, cond)
+    torch.testing.assert_close(forth, y)
+    torch.testing.assert_close(logdet, -logdet_forth)
+
+
+def test_an_order_is_a_permutation_before_and_after():
+    order = [2, 0, 3, 1]
+    turned = moved(Autoregressive(4, NET, order=order)).double()
+    slopes = jacobian(lambda v: turned(v)[0], torch.randn(4, dtype=torch.float64))
+    permuted = slopes[order][:, order]
+    assert not permuted.triu(1).any()
+    assert permuted.tril(-1).ne(0).sum() == 6
+    plain = Chain(Permute(order), Autoregressive(4, NET), Inverse(Permute(order))).double()
+    state = turned.net.state_dict()
+    state["first.weight"] = state["first.weight"][:, order]
+    for name in ("last.weight", "last.bias"):
+        state[name] = state[name].unflatten(0, (2, 4))[:, order].flatten(0, 1)
+    plain[1].net.load_state_dict(state)
+    x = torch.randn(5, 4, dtype=torch.float64)
+    for came, expected in zip(turned(x), plain(x), strict=True):
+        torch.testing.assert_close(came, expected)
+
+
+def test_print_says_who_depends_on_whom():
+    assert repr(MADE(3, 2)).startswith("MADE(\n")
+    turned = Autoregressive(3, NET, order=[2, 0, 1])
+    assert "order=[2, 0, 1]" in repr(turned)
+    adjacency = Autoregressive(3, NET, adjacency=torch.tensor([[0, 1, 0], [0, 0, 0], [0, 1, 0]]))
+    assert "adjacency=010/000/010" in repr(adjacency)
+    of_cond = Autoregressive(2, NET, cond_adjacency=torch.eye(2), cond_channels=2)
+    assert "cond_adjacency=10/01" in repr(of_cond)
+    assert "order" not in repr(of_cond)
+    assert "axes=2" in repr(Autoregressive(2, MaskedConv, axes=2)).splitlines()[1]
+
+
+WITH_PLACES = {
+    "sequences": ((2, 5), partial(MaskedConv, hidden=6, depth=2, width=3)),
+    "images": ((2, 3, 3), partial(MaskedConv, hidden=6, depth=2, width=3)),
+    "one channel": ((1, 2, 4), partial(MaskedConv, hidden=6, depth=3, width=5)),
+    "fewer units than channels": ((3, 2, 2), partial(MaskedConv, hidden=2, depth=1)),
+    "volumes": ((2, 2, 2, 2), partial(MaskedConv, hidden=6, depth=1, width=3)),
+}
+
+
+@pytest.mark.parametrize("kind", WITH_PLACES)
+def test_masked_convolutions_see_what_comes_before(kind):
+    (channels, *places), make = WITH_PLACES[kind]
+    net = moved(make(channels, 2, axes=len(places)), by=0.5).double()
+    x = torch.randn(channels, *places, dtype=torch.float64)
+    slopes = jacobian(net, x).unflatten(0, (2, channels))
+    # Elements in raster order: places first, the channels within each.
+    n = x.numel()
+    slopes = slopes.reshape(2, channels, n // channels, channels, n // channels)
+    slopes = slopes.permute(0, 2, 1, 4, 3).reshape(2, n, n)
+    allowed = torch.ones(n, n, dtype=torch.bool).tril(-1)
+    assert not slopes[:, ~allowed].any()
+    if kind != "fewer units than channels":
+        near = torch.arange(n)[:, None] - torch.arange(n) == 1
+        in_a_row = torch.arange(n)[:, None] // (channels * places[-1]) == torch.arange(n) // (
+            channels * places[-1]
+        )
+        assert slopes[:, near & in_a_row].ne(0).all()
+
+
+def test_masked_convolutions_see_as_far_as_they_say():
+    net = moved(MaskedConv(1, 1, hidden=4, depth=2, width=5, axes=1), by=0.5).double()
+    slopes = jacobian(net, torch.randn(1, 12, dtype=torch.float64)).reshape(12, 12)
+    assert slopes[11, 7:11].ne(0).all()
+    assert not slopes[11, :7].any()
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("kind", WITH_PLACES)
+def test_inverse_with_places_is_the_inverse_one_by_one(kind, how):
+    (channels, *places), make = WITH_PLACES[kind]
+    layer = Autoregressive(channels, make, how, axes=len(places), cond_channels=2)
+    layer = moved(layer, by=0.3).double()
+    y = torch.randn(2, channels, *places, dtype=torch.float64)
+    cond = torch.randn(2, 2, *places, dtype=torch.float64)
+    x, logdet = layer.inverse(y, cond)
+    found = torch.zeros_like(y)
+    for place in range(y[0, 0].numel()):
+        for channel in range(channels):
+            back, _ = apply(how, y, layer.net(found, cond), inverse=True)
+            found.flatten(2)[:, channel, place] = back.flatten(2)[:, channel, place]
+    torch.testing.assert_close(x, found)
+    forth, logdet_forth = layer(x, cond)
+    torch.testing.assert_close(forth, y)
+    torch.testing.assert_close(logdet, -logdet_forth)
 
 
 def test_density_is_nflows_density():
@@ -142,6 +286,42 @@ def test_density_integrates_to_one():
         (lambda: Autoregressive(3).shape((3, 4)), r"samples of shape \(3\), got \(3, 4\)"),
         (lambda: Autoregressive(3, cond_channels=2)(torch.zeros(2, 3)), "2 channels, got None"),
         (lambda: Autoregressive(0), "channels >= 1, got 0"),
+        (lambda: Autoregressive(3, order=[0, 2]), r"each of 0 … 2 once, got \[0, 2\]"),
+        (
+            lambda: Autoregressive(2, order=[0, 1], adjacency=torch.zeros(2, 2)),
+            "order or adjacency, got both",
+        ),
+        (
+            lambda: Autoregressive(3, adjacency=torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, 0]])),
+            r"without a cycle, got one through \[0, 1\]",
+        ),
+        (lambda: Autoregressive(2, adjacency=torch.eye(2)), "without a cycle"),
+        (
+            lambda: Autoregressive(2, adjacency=torch.zeros(2, 3)),
+            r"a \(2, 2\) matrix of 0 and 1, got \[\[0.0",
+        ),
+        (
+            lambda: Autoregressive(2, cond_channels=1, cond_adjacency=torch.full((2, 1), 0.5)),
+            r"cond_adjacency as a \(2, 1\) matrix of 0 and 1",
+        ),
+        (
+            lambda: Autoregressive(2, partial(MADE, adjacency=torch.tensor([[0, 1], [0, 0]]))),
+            "to be told the adjacency",
+        ),
+        (
+            lambda: MADE(3, 1, hidden=1, adjacency=torch.tensor([[0, 1, 0], [0, 0, 1], [0, 0, 0]])),
+            "hidden >= 2, a unit for each of the different rows",
+        ),
+        (
+            lambda: Autoregressive(2, MaskedConv, axes=2, order=[0, 1]),
+            "order with vectors, got them with axes=2",
+        ),
+        (
+            lambda: Autoregressive(2, MaskedConv, axes=2)(torch.zeros(1, 2, 3)),
+            r"\(B, 2, H, W\), got \(1, 2, 3\)",
+        ),
+        (lambda: MaskedConv(2, 3, axes=0), r"axes among 1, 2, 3 .* got 0 and 5 \(vectors: MADE\)"),
+        (lambda: MaskedConv(2, 3, width=4), "an odd width, got 2 and 4"),
         (lambda: MADE(3, 2, depth=0), "depth >= 1, got 0"),
         (
             lambda: Autoregressive(3, lambda c, count: nn.Linear(c, 5))(torch.zeros(2, 3)),

@@ -7,7 +7,18 @@ import torch
 from moved import moved
 from torch import nn
 
-from flowkit import MADE, MLP, ChannelNorm, Conditioner, ConvNet, Coupling, ZeroConv, ask
+from flowkit import (
+    MADE,
+    MLP,
+    ChannelNorm,
+    Conditioner,
+    ConvNet,
+    Coupling,
+    DenseNet,
+    ResNet,
+    ZeroConv,
+    ask,
+)
 from flowkit.nets.conditioner import build, fold, given
 from flowkit.nets.conv import FoldedConvNet
 
@@ -16,6 +27,14 @@ SHAPES = {
     "sequences": (partial(ConvNet, axes=1), (7,)),
     "images": (ConvNet, (4, 5)),
     "volumes": (partial(ConvNet, axes=3), (3, 4, 5)),
+    "ResNet on vectors": (ResNet, ()),
+    "ResNet on sequences": (partial(ResNet, axes=1, blocks=1), (7,)),
+    "ResNet on images": (partial(ResNet, axes=2, blocks=3), (4, 5)),
+    "ResNet on volumes": (partial(ResNet, axes=3, blocks=1), (3, 4, 5)),
+    "DenseNet on vectors": (DenseNet, ()),
+    "DenseNet on sequences": (partial(DenseNet, axes=1), (7,)),
+    "DenseNet on images": (partial(DenseNet, axes=2, depth=2), (4, 5)),
+    "DenseNet on volumes": (partial(DenseNet, axes=3, depth=1), (3, 4, 5)),
 }
 
 
@@ -114,6 +133,19 @@ def test_build_tells_a_conditioner_of_its_condition_and_joins_it_for_others():
     assert given(conv, cond)(x).equal(conv(beside))
 
 
+@pytest.mark.parametrize("make", [ResNet, DenseNet])
+def test_every_layer_of_a_deep_net_gets_the_condition(make):
+    net = moved(make(2, 3, cond_channels=2, hidden=4))
+    x, cond = torch.randn(5, 2), torch.randn(5, 2)
+    before = net(x, cond)
+    for rows in net.first_cond.weight.split(4):
+        kept = rows.detach().clone()
+        with torch.no_grad():
+            rows.zero_()
+            assert not net(x, cond).isclose(before).all(dim=0).any()
+            rows.copy_(kept)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_ask_casts_to_the_nets_precision(dtype):
     net = ConvNet(2, 4, cond_channels=3, hidden=8).to(dtype)
@@ -148,6 +180,13 @@ def test_an_own_conditioner_works_in_a_coupling():
     [
         (lambda: MLP(2, 3, depth=0), "MLP: expected depth >= 1, got 0"),
         (lambda: ConvNet(2, 3, axes=0), r"expected axes among 1, 2, 3, got 0 \(vectors: MLP\)"),
+        (lambda: ResNet(2, 3, blocks=0), "ResNet: expected blocks >= 1, got 0"),
+        (
+            lambda: ResNet(2, 3, axes=4),
+            r"ResNet: expected axes among 0 .*, 1, 2, 3, got 4",
+        ),
+        (lambda: DenseNet(2, 3, depth=0), "DenseNet: expected depth >= 1, got 0"),
+        (lambda: DenseNet(2, 3)(torch.zeros(1, 2, 2)), r"DenseNet: .* shape \(B, C\), got"),
         (lambda: MLP(2, 3)(torch.zeros(1, 2, 2)), r"MLP: expected input of shape \(B, C\), got"),
         (lambda: MADE(2, 3)(torch.zeros(1, 2, 2)), r"MADE: expected input of shape \(B, C\), got"),
         (lambda: ConvNet(2, 3)(torch.zeros(2, 4, 4)), r"ConvNet: expected .* \(B, C, H, W\), got"),

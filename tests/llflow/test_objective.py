@@ -376,6 +376,28 @@ def test_the_branch_learns_from_thumbnails_alone(lean, pair):
     assert all(name.startswith("illumination.") for name in moved)
 
 
+def test_some_samples_are_told_the_predicted_illumination(lean, pair):
+    """Its shape where the crop is, at the true mean; nothing teaches the branch through it."""
+    bright, low = pair
+    told, size = light_of(bright), bright.shape[2:]
+    whole, everywhere = torch.rand(2, 6, 64, 96), torch.eye(2, 3).expand(2, 2, 3)
+    chosen = torch.tensor([True, False])
+    with torch.no_grad():
+        shape = lean.eval().illumination(whole).shape
+        over = torch.nn.functional.interpolate(shape, size, mode="bilinear")
+        over = over * told["log_exposure"].exp()[:, None, None, None]
+    expected = torch.where(chosen[:, None, None, None], over, told["illumination"])
+    assert not torch.allclose(expected, told["illumination"], rtol=0.1)
+    lean.train()
+    predicted = {"whole": whole, "place": everywhere, "is_predicted": chosen}
+    terms = Objective(lean)("l1", bright, low, **told, **predicted)
+    same = Objective(lean)("l1", bright, low, **told | {"illumination": expected})
+    torch.testing.assert_close(terms["l1"], same["l1"])
+    assert lean.illumination.training
+    terms["loss"].backward()
+    assert all(p.grad is None for p in lean.illumination.parameters())
+
+
 def test_illumination_errors_by_hand():
     luminance = torch.rand(2, 1, 4, 6, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
     mean = luminance.mean((1, 2, 3))

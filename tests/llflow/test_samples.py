@@ -51,8 +51,27 @@ def test_the_illumination_is_that_of_the_crop(pair):
             assert ours == pytest.approx(theirs, abs=0.04)
 
 
+@pytest.mark.parametrize("upright", [False, True])
+def test_whole_and_place_lead_to_the_crops_illumination(pair, upright):
+    """The coarse luminance of the whole picture, sampled at the crops' places, is theirs."""
+    if upright:
+        pair = Pair("a", *(p.mT.contiguous() for p in (pair.dark, pair.equalized, pair.bright)))
+    samples = crops(pair, predicted=0.5, gains=1.0)
+    whole = data.coarse_luminance(pair.bright.float() / 255)
+    whole = data.lying(whole).expand(64, 1, 16, 24) / whole.mean()
+    grid = torch.nn.functional.affine_grid(samples.place, [64, 1, 16, 16], align_corners=False)
+    there = torch.nn.functional.grid_sample(whole, grid, padding_mode="border", align_corners=False)
+    there = there * samples.log_exposure.exp()[:, None, None, None]
+    torch.testing.assert_close(there, samples.illumination, rtol=1e-4, atol=1e-5)
+    assert samples.whole.shape == (64, 6, 64, 96)
+    dark, equalized = (p.float() / 255 for p in (pair.dark, pair.equalized))
+    light = thumbnail(dark[None], equalized[None])[0]
+    assert torch.equal(samples.whole[0], light.mT if upright else light)
+    assert 16 <= samples.is_predicted.sum() <= 48  # four standard deviations
+
+
 def test_draws_of_variety_leave_the_cut_as_it_is(pair):
-    plain, varied = crops(pair), crops(pair, illumination_error=0.2, jitter=3.0)
+    plain, varied = crops(pair), crops(pair, illumination_error=0.2, jitter=3.0, predicted=0.5)
     assert torch.equal(plain.bright, varied.bright)
     assert torch.equal(plain.low, varied.low)
 

@@ -38,6 +38,7 @@ LEAN = {
     "jitter": 2.0,
     "nets_rate": 0.5,
     "scales_rate": 0.15,
+    "illumination_predicted": 0.5,
     "thumbnails": 2,
     "wildest": 4.0,
 }
@@ -113,6 +114,9 @@ def test_batches_name_what_the_objective_takes(pairs_folder):
         "noisy": (4, 3, 16, 16),
         "illumination": (4, 1, 16, 16),
         "log_exposure": (4,),
+        "whole": (4, 6, 64, 96),
+        "place": (4, 2, 3),
+        "is_predicted": (4,),
         "from_reference": (4,),
         "thumbnails": (),
         "luminance": (),

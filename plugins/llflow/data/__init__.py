@@ -11,7 +11,7 @@ from llflow.data.lookalikes import (
     thumbnail,
     thumbnails,
 )
-from llflow.data.luminance import coarse_luminance
+from llflow.data.luminance import coarse_luminance, lying
 from llflow.data.pairs import (
     MEMORY,
     DataError,
@@ -62,6 +62,7 @@ __all__ = [
     "leaks",
     "likeness",
     "look",
+    "lying",
     "named",
     "night_sky",
     "read_clusters",

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from llflow.data.luminance import coarse_luminance
+from llflow.data.luminance import coarse_luminance, lying
 from llflow.data.pairs import DataError, Pair
 from llflow.data.variety import AS_THEY_ARE, Variety
+from llflow.network.illumination import thumbnail
 from llflow.picture import preprocess
 
 
@@ -26,6 +27,10 @@ class Samples(NamedTuple):
         illumination: (B, 1, S, S), the crop's part of the whole bright picture's coarse luminance,
             smooth and with the errors that a predicted one has.
         log_exposure: (B,), of the whole bright picture's mean; not clipped.
+        whole: (B, 6, 64, 96), thumbnails of the whole dark pictures, lying if they are upright; of
+            size 0 where no illumination is to be predicted.
+        place: (B, 2, 3), where in them the crops are, as `affine_grid` takes it.
+        is_predicted: (B,), whose illumination is to be what the network predicts from `whole`.
     """
 
     bright: Tensor
@@ -33,6 +38,9 @@ class Samples(NamedTuple):
     noisy: Tensor
     illumination: Tensor
     log_exposure: Tensor
+    whole: Tensor
+    place: Tensor
+    is_predicted: Tensor
 
 
 class Crops:
@@ -65,12 +73,21 @@ class Crops:
         too_small = [p.name for p in pairs if min(p.bright.shape[1:]) < size]
         if too_small:
             raise DataError(f"pictures smaller than the crop of {size}: {', '.join(too_small[:5])}")
+        self.size, self.batch, self.seed, self.variety = size, batch, seed, variety
+        self.synthetic_share = synthetic_share if synthetic else 0.0
         self.sources = [
-            [(pair, coarse_luminance(pair.bright.float() / 255)) for pair in some]
+            [
+                (pair, coarse_luminance(pair.bright.float() / 255), self._whole(pair))
+                for pair in some
+            ]
             for some in (pairs, synthetic)
         ]
-        self.synthetic_share = synthetic_share if synthetic else 0.0
-        self.size, self.batch, self.seed, self.variety = size, batch, seed, variety
+
+    def _whole(self, pair: Pair) -> Tensor:
+        if not self.variety.predicted:
+            return torch.empty(6, 0, 0)
+        dark, equalized = (p[None].float() / 255 for p in (pair.dark, pair.equalized))
+        return lying(thumbnail(dark, equalized)[0])
 
     def __getitem__(self, step: int) -> Samples:
         """Batch number `step`."""
@@ -80,7 +97,7 @@ class Crops:
 
     def _sample(self, rng: np.random.Generator) -> Samples:
         source = self.sources[rng.random() < self.synthetic_share]
-        pair, coarse = source[int(rng.integers(len(source)))]
+        pair, coarse, whole = source[int(rng.integers(len(source)))]
         _, height, width = pair.bright.shape
         top = rng.integers(height - self.size + 1)
         left = rng.integers(width - self.size + 1)
@@ -105,4 +122,21 @@ class Crops:
             self.variety.noisy(bright, rng),
             illumination,
             coarse.mean().clamp(min=1 / 255).log(),
+            whole,
+            _place((height, width), (top, left), self.size, turns, is_mirrored),
+            self.variety.is_predicted(rng),
         )
+
+
+def _place(
+    whole: tuple[int, int], corner: tuple[int, int], size: int, turns: int, is_mirrored: bool
+) -> Tensor:
+    """(2, 3): from a place (x, y) in the crop to the one in the picture, both from -1 to 1, first
+    mirrored, then turned, then moved; if the picture is upright, to (y, x) there."""
+    (height, width), (top, left) = whole, corner
+    turned = np.linalg.matrix_power(np.array([[0.0, -1.0], [1.0, 0.0]]), turns)
+    turned[:, 0] *= -1 if is_mirrored else 1
+    sides = np.array([width, height])
+    middle = (2 * np.array([left, top]) + size) / sides - 1
+    place = np.column_stack([turned * (size / sides)[:, None], middle])
+    return torch.from_numpy(place if width >= height else place[::-1].copy()).float()

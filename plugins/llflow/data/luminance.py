@@ -15,3 +15,8 @@ def coarse_luminance(bright: Tensor) -> Tensor:
     short, long = COARSE
     size = (short, long) if bright.shape[-1] >= bright.shape[-2] else (long, short)
     return averaged(bright.mean(-3, keepdim=True), size)
+
+
+def lying(map: Tensor) -> Tensor:
+    """(..., h, w) with h <= w: an upright map with rows and columns exchanged."""
+    return map if map.shape[-1] >= map.shape[-2] else map.mT

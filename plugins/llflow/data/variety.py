@@ -31,6 +31,8 @@ class Variety:
             down, so that the network follows the illumination it is given.
         illumination_error: standard deviation, at each of four resolutions, of the smooth error of
             log illumination, since one that is predicted has errors, too; its mean has none.
+        predicted: share whose illumination is what the network predicts from the whole dark
+            picture, scaled to the true mean, in place of the true one with errors.
         jitter: standard deviation of the noise of the pictures whose likelihood is asked for, in
             levels of 8 bits. Without noise the likelihood of clipped areas has no bound.
     """
@@ -39,6 +41,7 @@ class Variety:
     gammas: float = 0.0
     gains: float = 0.0
     illumination_error: float = 0.0
+    predicted: float = 0.0
     jitter: float = 0.0
 
     def order(self, rng: np.random.Generator) -> list[int]:
@@ -74,6 +77,10 @@ class Variety:
             logs = logs + interpolate(torch.from_numpy(error), logs.shape[1:], mode="bilinear")[0]
         wrong = logs.exp()
         return wrong * (coarse.clamp(min=DIMMEST).mean() / wrong.mean())
+
+    def is_predicted(self, rng: np.random.Generator) -> Tensor:
+        """Whether a sample's illumination is to be the predicted one, ()."""
+        return torch.tensor(bool(self.predicted) and rng.random() < self.predicted)
 
     def noisy(self, bright: Tensor, rng: np.random.Generator) -> Tensor:
         """The bright sample with noise."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llflow.data.luminance import coarse_luminance
+from llflow.data.luminance import coarse_luminance, lying
 from llflow.data.pairs import Pair
 from llflow.data.variety import AS_THEY_ARE, Variety
 from llflow.network.illumination import thumbnail
@@ -77,7 +77,7 @@ class Wholes:
         light = thumbnail(dark[None], retinex.equalize(dark)[None])[0]
         luminance = coarse_luminance(bright)
         sides = [side for side, is_mirrored in zip((-2, -1), mirrored, strict=True) if is_mirrored]
-        return _wide(light.flip(sides)), _wide(luminance.flip(sides))
+        return lying(light.flip(sides)), lying(luminance.flip(sides))
 
 
 def _window(size: Sequence[int], rng: np.random.Generator) -> tuple:
@@ -92,7 +92,3 @@ def _window(size: Sequence[int], rng: np.random.Generator) -> tuple:
     top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
     by = 2 if min(rows, columns) >= MANY else 1
     return (..., slice(top, top + rows, by), slice(left, left + columns, by))
-
-
-def _wide(map: Tensor) -> Tensor:
-    return map if map.shape[-1] >= map.shape[-2] else map.mT

@@ -48,6 +48,7 @@ class Batches:
             gammas=recipe.gammas,
             gains=recipe.gains,
             illumination_error=recipe.illumination_error,
+            predicted=recipe.illumination_predicted,
             jitter=recipe.jitter,
         )
         self.crops = {stage: self._crops(pairs, synthetic, stage) for stage in stages}
@@ -92,6 +93,8 @@ class Batches:
             del batch["noisy"]
         if not self.is_lit:
             del batch["illumination"], batch["log_exposure"]
+        if not self.recipe.illumination_predicted:
+            del batch["whole"], batch["place"], batch["is_predicted"]
         if self.wholes is not None:
             batch |= self.wholes[step]._asdict()
         return batch | {"from_reference": torch.from_numpy(_selector(self.recipe, stage, step))}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, relu
+from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, relu
 
 from llflow.network.illumination import Light
 from llflow.network.model import LLFlow
@@ -87,6 +87,9 @@ class Objective(nn.Module):
         noisy: Tensor | None = None,
         illumination: Tensor | None = None,
         log_exposure: Tensor | None = None,
+        whole: Tensor | None = None,
+        place: Tensor | None = None,
+        is_predicted: Tensor | None = None,
         thumbnails: Tensor | None = None,
         luminance: Tensor | None = None,
     ) -> dict[str, Tensor]:
@@ -102,10 +105,17 @@ class Objective(nn.Module):
             noisy: (B, 3, H, W), `bright` as the likelihood is asked for; None: itself.
             illumination, log_exposure: (B, 1, H, W) and (B,), see `data.Samples`; for a network
                 with an illumination branch, and for no other.
+            whole, place, is_predicted: which samples see the illumination that the branch predicts
+                at present, with log_exposure's mean, see `data.Samples`; likewise.
             thumbnails, luminance: of other, whole pictures, see `data.Thumbnails`; likewise.
         """
         if loss not in LOSSES:
             raise ValueError(f"Objective: expected loss among {', '.join(LOSSES)}, got {loss!r}")
+        if whole is not None and place is not None and is_predicted is not None:
+            assert illumination is not None
+            assert log_exposure is not None
+            predicted = self._predicted(whole, place, log_exposure, illumination)
+            illumination = torch.where(is_predicted[:, None, None, None], predicted, illumination)
         cond = conditions(self.model, low, illumination, log_exposure)
         terms: dict[str, Tensor] = {}
         if "nll" in loss:
@@ -123,6 +133,20 @@ class Objective(nn.Module):
             terms["illumination"] = illumination_errors(predicted, luminance)
         weighted = [self.weights[name] * term.mean() for name, term in terms.items()]
         return {"loss": torch.stack(weighted).sum(), **terms}
+
+    @torch.no_grad()
+    def _predicted(
+        self, whole: Tensor, place: Tensor, log_exposure: Tensor, like: Tensor
+    ) -> Tensor:
+        """The illumination of crops as enhancement would have it, but for its mean."""
+        branch = self.model.illumination
+        assert branch is not None
+        is_training = branch.training
+        shape = branch.eval()(whole).shape
+        branch.train(is_training)
+        grid = affine_grid(place, list(like.shape), align_corners=False)
+        shape = grid_sample(shape.to(grid), grid, padding_mode="border", align_corners=False)
+        return (log_exposure.exp()[:, None, None, None] * shape).to(like)
 
     def _nll(
         self,

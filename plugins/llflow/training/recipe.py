@@ -149,6 +149,10 @@ class Settings:
     illumination_error: Weight = _setting(
         0.1, "deviation of the smooth errors in the log illumination that the network is told"
     )
+    illumination_predicted: Part = _setting(
+        0.0,
+        "share of samples that are told the predicted illumination, with the true mean",
+    )
     thumbnails: Count = _setting(
         4, "whole pictures a step from which an illumination branch learns, where there is one"
     )
@@ -183,10 +187,12 @@ class Settings:
         for name in ("exposure_free", "structure", "colors", "saturation"):
             if getattr(self, name) and "l1" not in self.loss:
                 raise ValueError(f"loss l1 or nll+l1 with {name}, got {self.loss!r}")
-        if self.gains and not isinstance(SIZES[self.size], LeanConfig):
-            raise ValueError(
-                f"a size with an illumination branch with gains, such as tiny, got {self.size!r}"
-            )
+        for name in ("gains", "illumination_predicted"):
+            if getattr(self, name) and not isinstance(SIZES[self.size], LeanConfig):
+                raise ValueError(
+                    f"a size with an illumination branch with {name}, such as tiny, "
+                    f"got {self.size!r}"
+                )
         if self.skies + self.unchanged > 1:
             raise ValueError(
                 "skies and unchanged to be 1 together at most, got "

@@ -1,0 +1,44 @@
+"""Who depends on whom: orders and adjacency matrices of autoregressive maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from flowkit.nets.masked import require_adjacency
+
+
+def of_order(who: object, order: Sequence[int], channels: int) -> Tensor:
+    """The adjacency (C, C) in which each channel depends on those before it in `order`.
+
+    Raises:
+        ValueError: `order` isn't a permutation of 0 … C-1.
+    """
+    if sorted(order) != list(range(channels)):
+        raise ValueError(
+            f"{type(who).__name__}: expected order to hold each of 0 … {channels - 1} once, got "
+            f"{list(order)}"
+        )
+    rank = torch.argsort(torch.tensor(list(order)))
+    return rank[:, None] > rank
+
+
+def levels(who: object, adjacency: Tensor, channels: int) -> Tensor:
+    """How many steps each channel has to wait: the length of the longest path that leads to it.
+
+    Raises:
+        ValueError: `adjacency` isn't a (C, C) matrix of 0 and 1, or there is a cycle.
+    """
+    sees = require_adjacency(who, "adjacency", adjacency, channels, channels).long()
+    level = torch.zeros(channels, dtype=torch.long, device=sees.device)
+    for _ in range(channels):
+        further = (sees * (level + 1)).amax(1)
+        if further.equal(level):
+            return level
+        level = further
+    raise ValueError(
+        f"{type(who).__name__}: expected an adjacency without a cycle, got one through "
+        f"{(level == level.max()).nonzero().flatten().tolist()}"
+    )
