@@ -20,6 +20,7 @@ XMP_OF_PNG = b"XML:com.adobe.xmp\0"
 PHOTOSHOP = b"Photoshop 3.0\0"
 MOST_TEXT = 16_000_000  # bytes of all of a PNG's texts, decompressed
 LONGEST_SEGMENT = 65_533
+_MILLIMETRES = {1: 25.4, 2: 10.0}  # of JFIF's units, inch and centimetre
 _RAW = "a camera's raw file; develop it first, for example to a 16-bit TIFF"
 _HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 _P3, _BT709, _UNSPECIFIED = 12, 1, 2  # primaries (ITU H.273)
@@ -33,6 +34,7 @@ class Extras:
     Attributes:
         comment, texts, resources: as in `Metadata`.
         exif: a PNG's that older programs wrote as text.
+        density: pixels per millimetre, as a PNG or JPEG itself says, or (1, 1).
         frames: how many pictures are shown one after the other.
         primaries: those that a file names by number, 0 where it doesn't.
         lossless: the file says that no bit is lost in it.
@@ -43,6 +45,7 @@ class Extras:
     texts: tuple[bytes, ...] = ()
     resources: bytes = b""
     exif: bytes = b""
+    density: tuple[float, float] = (1.0, 1.0)
     frames: int = 1
     primaries: int = 0
     lossless: bool = False
@@ -119,6 +122,10 @@ def _in_png(file: IO[bytes]) -> Extras:
         if kind == b"acTL":
             frames, _ = struct.unpack(">LL", file.read(8).ljust(8, b"\0"))
             found = replace(found, frames=frames)
+        elif kind == b"pHYs":
+            along, down, unit = struct.unpack(">LLB", file.read(9).ljust(9, b"\0"))
+            if unit == 1 and along and down:
+                found = replace(found, density=(along / 1000, down / 1000))
         elif kind == b"cICP":
             primaries, transfer = file.read(2).ljust(2, b"\0")
             found = replace(found, primaries=_sdr(primaries, transfer))
@@ -181,10 +188,14 @@ def _segments(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def _in_jpeg(file: IO[bytes]) -> Extras:
-    comment, lost, resources = b"", [], b""
+    comment, lost, resources, density = b"", [], b"", (1.0, 1.0)
     for marker, content in _segments(file):
         if marker == 0xFE and not comment:
             comment = content
+        elif marker == 0xE0 and content.startswith(b"JFIF\0") and len(content) >= 12:
+            unit, along, down = struct.unpack_from(">BHH", content, 7)
+            if unit in _MILLIMETRES and along and down:
+                density = (along / _MILLIMETRES[unit], down / _MILLIMETRES[unit])
         elif marker == 0xE2 and content.startswith((b"MPF\0", b"urn:iso:std:iso:ts:21496:-1\0")):
             lost.append("further pictures in the file (a gain map or previews) aren't kept")
         elif marker == 0xE1 and content.startswith(b"http://ns.adobe.com/xmp/extension/"):
@@ -192,7 +203,7 @@ def _in_jpeg(file: IO[bytes]) -> Extras:
         elif marker == 0xED and content.startswith(PHOTOSHOP):
             resources += content[len(PHOTOSHOP) :]
     lost = tuple(dict.fromkeys(lost))
-    return Extras(comment=comment, resources=resources, lost=lost)
+    return Extras(comment=comment, resources=resources, density=density, lost=lost)
 
 
 def _in_webp(file: IO[bytes]) -> Extras:
@@ -266,14 +277,21 @@ def _jpeg_with(encoded: bytes, held: Metadata) -> tuple[bytes, list[str]]:
     ]
     parts, lost = [encoded[:2]], ["JPEG can't hold PNG's texts"] if held.texts else []
     if held.density != (1.0, 1.0):
-        dots = (min(65535, max(1, round(25.4 * value))) for value in held.density)
-        parts.append(b"\xff\xe0\0\x10JFIF\0\1\1\1" + struct.pack(">HH", *dots) + b"\0\0")
+        parts.append(_jfif(*held.density))
     for name, marker, content in segments:
         if len(content) > LONGEST_SEGMENT:
             lost.append(f"{name} isn't kept (JPEG holds up to {LONGEST_SEGMENT:,} bytes of it)")
         elif content:
             parts.append(struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content)
     return b"".join([*parts, encoded[2:]]), lost
+
+
+def _jfif(along: float, down: float) -> bytes:
+    """JFIF's segment with these pixels per millimetre, in the unit in which they are whole."""
+    dots = {unit: (along * size, down * size) for unit, size in _MILLIMETRES.items()}
+    unit = min(dots, key=lambda unit: sum(abs(value - round(value)) for value in dots[unit]))
+    whole = (min(65535, max(1, round(value))) for value in dots[unit])
+    return b"\xff\xe0\0\x10JFIF\0\1\1" + struct.pack(">BHH", unit, *whole) + b"\0\0"
 
 
 def _png_with(encoded: bytes, held: Metadata) -> bytes:
@@ -286,7 +304,11 @@ def _png_with(encoded: bytes, held: Metadata) -> bytes:
         lines = f"\n{name}\n{len(held.resources):8}\n{held.resources.hex()}\n"
         chunks.append(b"tEXt" + f"Raw profile type {name}\0{lines}".encode())
     chunks += [b"tEXtComment\0" + held.comment] if held.comment else []
+    if held.density != (1.0, 1.0):
+        chunks.append(b"pHYs" + struct.pack(">LLB", *(round(1000 * v) for v in held.density), 1))
     start = len(PNG_MAGIC) + 25  # behind IHDR
+    own = encoded.find(_chunk(b"pHYs" + struct.pack(">LLB", 1000, 1000, 1)), start)  # libvips'
+    encoded = encoded[:own] + encoded[own + 21 :] if own >= 0 else encoded
     return b"".join([encoded[:start], *map(_chunk, [*chunks, *held.texts]), encoded[start:]])
 
 

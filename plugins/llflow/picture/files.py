@@ -296,7 +296,7 @@ def _about(
         resources=resources,
         comment=extras.comment,
         texts=extras.texts,
-        density=(image.xres, image.yres),
+        density=(image.xres, image.yres) if file_format == "TIFF" else extras.density,
     )
     return held, lost
 
@@ -489,7 +489,7 @@ def _samples(picture: Picture, bits: int) -> np.ndarray:
     return out
 
 
-def _image(picture: Picture, samples: np.ndarray) -> Any:
+def _image(picture: Picture, samples: np.ndarray, file_format: str) -> Any:
     """libvips' picture of these samples, which share their memory."""
     height, width, bands = samples.shape
     kind = {"uint8": "uchar", "uint16": "ushort", "float32": "float"}[samples.dtype.name]
@@ -499,8 +499,8 @@ def _image(picture: Picture, samples: np.ndarray) -> Any:
     along, down = picture.about.density
     image = image.copy(
         interpretation=narrow if kind == "uchar" else wide if kind == "ushort" else "srgb",
-        xres=along,
-        yres=down,
+        xres=along if file_format == "TIFF" else 1.0,
+        yres=down if file_format == "TIFF" else 1.0,
     )
     if picture.icc_profile:
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", picture.icc_profile)
@@ -514,7 +514,7 @@ def _encoded(
     quality = quality or WITH_QUALITY.get(file_format, 0)
     if file_format == "AVIF" and bits > 8:
         samples = samples << (16 - bits)
-    image = _image(picture, samples)
+    image = _image(picture, samples, file_format)
     lossless = picture.lossless and picture.format == file_format
     if file_format == "PNG":
         return image.pngsave_buffer(keep=_flags(keep))
@@ -567,7 +567,7 @@ def _write_tiff(path: Path, picture: Picture, samples: np.ndarray) -> list[str]:
         (34377, 1, resources if more else b""),
     ]
     entries = [tiff.Entry(tag, kind, len(data), data) for tag, kind, data in further if data]
-    image = _image(picture, samples)
+    image = _image(picture, samples, "TIFF")
     options = {"compression": "deflate", "predictor": "horizontal"}
     if samples.dtype == np.float32:
         options["predictor"] = "float"
