@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from llflow.errors import UsageError, first_line
@@ -19,22 +20,33 @@ class PlanError(UsageError):
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to read and where the result goes; `problem` if it is known not to work."""
+    """One picture to read and where the result goes; `problem` if it is known not to work, `named`
+    unless it was found in a folder."""
 
     source: Path
     target: Path
     problem: str | None = None
+    named: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: `problem` is None where a picture was written or skipped, `lost` says
-    what of its file the result doesn't hold."""
+    """What became of a job: `problem` is None where a picture was written or skipped or `other`
+    than a picture lay in a folder; `lost` says what of its file the result doesn't hold."""
 
     job: Job
     problem: str | None = None
     skipped: bool = False
     lost: tuple[str, ...] = ()
+    other: bool = False
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def status(self) -> str:
+        """done, skipped, other or failed."""
+        if self.problem is not None:
+            return "failed"
+        return "skipped" if self.skipped else "other" if self.other else "done"
 
 
 def inputs_and_out(paths: Sequence[Path]) -> tuple[list[Path], Path | None]:
@@ -49,18 +61,28 @@ def inputs_and_out(paths: Sequence[Path]) -> tuple[list[Path], Path | None]:
     return [*paths], None
 
 
-def plan(inputs: Sequence[Path], out: Path | None, *, recursive: bool) -> list[Job]:
+def plan(
+    inputs: Sequence[Path],
+    out: Path | None,
+    *,
+    recursive: bool,
+    suffix: str | None = None,
+    file_format: str | None = None,
+) -> list[Job]:
     """Find the pictures and name their results.
 
     A file in a folder keeps its place below that folder. Hidden files are left out, every other one
-    is a job, whatever its name: contents decide later. Links to folders within aren't followed.
-    Without `out`, results lie beside their inputs with "_bright" added to the name (of the file, or
-    of the folder).
+    is a job, whatever its name: contents decide later. Links to folders within are followed, each
+    folder once. Without `out`, results lie beside their inputs with "_bright" added to the name (of
+    the file, or of the folder).
 
     Args:
         inputs: pictures and folders.
         out: the result's file for a single picture if it names a picture format, else a folder.
         recursive: also take what is in folders within folders.
+        suffix: what is added to each result's name, before its ending; "_bright" beside an input,
+            else nothing, if None.
+        file_format: one of `files.FORMATS`, which decides each result's ending.
 
     Raises:
         PlanError: an input doesn't exist, a folder has no files, two results would have one name,
@@ -70,18 +92,37 @@ def plan(inputs: Sequence[Path], out: Path | None, *, recursive: bool) -> list[J
     to_file = single and _names_picture(out)
     if out is not None and not out.is_dir() and not to_file:
         _check_folder(out, single)
+    if suffix is not None and (os.sep in suffix or "/" in suffix):
+        raise PlanError(f"expected a suffix for names, got {suffix!r}")
     jobs = []
     for source in dict.fromkeys(inputs):
         if source.is_dir():
-            jobs += _jobs_in(source, out or _beside(source), recursive)
+            found = _jobs_in(source, out or _beside(source, suffix), recursive)
+            added = suffix if out else None  # else the folder's name has it
+            jobs += [replace(job, target=_named(job.target, added, file_format)) for job in found]
         elif not source.exists():
             raise PlanError(f"{source}: no such file or folder")
         elif out is None:
-            jobs.append(Job(source, source.with_stem(source.stem + SUFFIX)))
+            added = SUFFIX if suffix is None else suffix
+            jobs.append(Job(source, _named(source, added, file_format)))
+        elif to_file:
+            jobs.append(Job(source, out))
         else:
-            jobs.append(Job(source, out if to_file else out / source.name))
+            jobs.append(Job(source, _named(out / source.name, suffix, file_format)))
     _refuse_clashes(jobs)
     return jobs
+
+
+def _named(path: Path, suffix: str | None, file_format: str | None) -> Path:
+    """The path with something added to its stem, and the ending of a format."""
+    known = files.format_of(path)
+    ending = path.suffix
+    if file_format is not None and known != file_format:
+        ending = (
+            files.SUFFIXES[file_format][0] if known else ending + files.SUFFIXES[file_format][0]
+        )
+    stem = path.name.removesuffix(path.suffix)
+    return path.with_name(stem + (suffix or "") + ending)
 
 
 def _names_picture(out: Path | None) -> bool:
@@ -98,24 +139,28 @@ def _check_folder(out: Path, single: bool) -> None:
         raise PlanError(f"{out}: several results need a folder as OUT; this {problem}")
 
 
-def _beside(folder: Path) -> Path:
+def _beside(folder: Path, suffix: str | None) -> Path:
     absolute = Path(os.path.abspath(folder))  # "." and ".." have a name, too
-    return absolute.parent / (absolute.name + SUFFIX)
+    return absolute.parent / (absolute.name + (SUFFIX if suffix is None else suffix))
 
 
 def _jobs_in(folder: Path, out: Path, recursive: bool) -> list[Job]:
-    jobs = []
+    jobs, seen = [], {identity(folder), identity(out)}
 
     def unreadable(error: OSError) -> None:
         path = Path(error.filename)
         jobs.append(Job(path, out / path.relative_to(folder), error.strerror or str(error)))
 
-    for root, folders, names in os.walk(folder, onerror=unreadable):
+    for root, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
         here = Path(root)
-        keep = [f for f in folders if f[0] != "." and identity(here / f) != identity(out)]
-        folders[:] = keep if recursive else []
+        within = sorted(name for name in folders if name[0] != ".") if recursive else []
+        folders[:] = []
+        for name in within:  # links may lead to where this has been
+            if (place := identity(here / name)) not in seen:
+                seen.add(place)
+                folders.append(name)
         found = (here / name for name in names if name[0] != ".")
-        jobs += [Job(file, out / file.relative_to(folder)) for file in found]
+        jobs += [Job(file, out / file.relative_to(folder), named=False) for file in found]
     if not jobs:
         hint = "" if recursive else " (--recursive looks into folders within)"
         raise PlanError(f"{folder}: no files in this folder{hint}")
@@ -155,6 +200,8 @@ def run(
     overwrite: bool = False,
     skip_existing: bool = False,
     max_pixels: int = files.MAX_PIXELS,
+    bits: int | None = None,
+    quality: int | None = None,
 ) -> Iterator[Outcome]:
     """Do the jobs one by one; a problem with one picture is its outcome, and the next one follows.
 
@@ -164,6 +211,7 @@ def run(
         overwrite: replace results that exist.
         skip_existing: leave them and count the job as done.
         max_pixels: larger pictures are refused.
+        bits, quality: as `files.write` has them.
     """
     for job in jobs:
         if job.problem is not None:
@@ -172,12 +220,22 @@ def run(
             problem = f"{job.target} exists (--overwrite or --skip-existing)"
             yield Outcome(job, None if skip_existing else problem, skipped=skip_existing)
         else:
-            yield _do(job, brighten, max_pixels)
+            start = time.monotonic()
+            outcome = _do(job, brighten, max_pixels, {"bits": bits, "quality": quality})
+            yield replace(outcome, seconds=time.monotonic() - start)
 
 
-def _do(job: Job, brighten: Callable[[files.Picture], files.Picture], max_pixels: int) -> Outcome:
+def _do(
+    job: Job,
+    brighten: Callable[[files.Picture], files.Picture],
+    max_pixels: int,
+    how: dict[str, int | None],
+) -> Outcome:
     try:
         bright = brighten(files.read(job.source, max_pixels))
+    except files.NotAPicture as error:
+        other = not job.named and files.format_of(job.source) is None
+        return Outcome(job, None if other else str(error), other=other)
     except OSError as error:
         return Outcome(job, error.strerror or str(error))
     except (files.PictureError, ValueError, ArithmeticError) as error:
@@ -185,7 +243,7 @@ def _do(job: Job, brighten: Callable[[files.Picture], files.Picture], max_pixels
     except (MemoryError, RuntimeError) as error:  # torch's word for "out of memory", too
         return Outcome(job, first_line(error) if str(error) else "out of memory")
     try:
-        lost = files.write(job.target, bright)
+        lost = files.write(job.target, bright, **how)
     except OSError as error:
         return Outcome(job, f"{job.target} can't be written: {error.strerror or error}")
     except files.PictureError as error:

@@ -1,7 +1,9 @@
 """The command line: what users type, also by mistake, and what they get."""
 
 import copy
+import hashlib
 import importlib
+import json
 import os
 import pkgutil
 import subprocess
@@ -298,9 +300,9 @@ def test_a_bad_file_is_named_and_the_rest_goes_on(llflow, weights, tmp_path):
     (tmp_path / "in" / "loop.png").symlink_to(tmp_path / "in" / "loop.png")
     code, out, err = llflow("enhance", tmp_path / "in", tmp_path / "out", "--weights", weights)
     assert code == 1
-    assert out == "2 enhanced, 3 failed\n"
+    assert out == "2 enhanced, 1 of other kinds left out, 2 failed\n"
     named = [line.split(": ")[1] for line in err.splitlines()]
-    assert named == [str(tmp_path / "in" / name) for name in ("loop.png", "note.txt", "short.jpg")]
+    assert named == [str(tmp_path / "in" / name) for name in ("loop.png", "short.jpg")]
     assert files(tmp_path / "out") == [path.name for path in good]
 
 
@@ -411,6 +413,72 @@ def test_unusable_weights_are_one_line(llflow, weights, tmp_path, content):
     assert len(err.splitlines()) == 1
     assert err.startswith(f"llflow: {bad}: ")
     assert not (tmp_path / "in_bright.png").exists()
+
+
+def test_a_line_of_json_for_each_picture(llflow, weights, tmp_path):
+    picture(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.jpg").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "in" / "c.txt").write_text("no picture")
+    out = tmp_path / "out"
+    call = ("enhance", tmp_path / "in", out, "--weights", weights, "--json", "--seed", 3)
+    code, text, err = llflow(*call)
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    a, b, c = map(json.loads, text.splitlines())
+    assert [line["status"] for line in (a, b, c)] == ["done", "failed", "other"]
+    assert (a["source"], a["target"]) == (str(tmp_path / "in" / "a.png"), str(out / "a.png"))
+    assert a["reason"] is None
+    assert b["reason"].startswith("truncated")
+    assert a["settings"]["seed"] == 3
+    assert a["seconds"] > 0
+    assert a["weights"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def test_a_dry_run_writes_nothing(llflow, tmp_path):
+    source = picture(tmp_path / "a.png")
+    picture(tmp_path / "a_bright.png")
+    call = ("enhance", source, "--weights", "none.safetensors", "--dry-run")
+    code, out, err = llflow(*call)
+    assert (code, err) == (0, "")
+    assert out == f"{source} -> {tmp_path / 'a_bright.png'} (exists)\n"
+    code, out, _ = llflow(*call, "--json", "--suffix", "_2", "--format", "tiff")
+    expected = {"source": str(source), "target": str(tmp_path / "a_2.tif")}
+    assert json.loads(out) == expected | {"status": "planned", "reason": None}
+    assert files(tmp_path) == ["a.png", "a_bright.png"]
+
+
+def test_quiet_prints_what_failed(llflow, weights, tmp_path):
+    source = picture(tmp_path / "a.png")
+    assert llflow("enhance", source, "--weights", weights, "--quiet") == (0, "", "")
+    code, out, err = llflow("enhance", source, "--weights", weights, "--quiet")
+    assert (code, out) == (1, "")
+    assert "exists" in err
+
+
+def test_depth_format_and_quality(llflow, weights, tmp_path):
+    source = picture(tmp_path / "a.png", size=(64, 64))
+    call = ("enhance", source, "--weights", weights)
+    assert llflow(*call, "--depth", 16, "--suffix", "_16")[0] == 0
+    assert read(tmp_path / "a_16.png").bits == 16
+    assert llflow(*call, "--depth", "32f", "--format", "TIFF")[0] == 0
+    assert read(tmp_path / "a_bright.tif").bits == 32
+    for quality in (10, 90):
+        options = ("--format", "JPEG", "--quality", quality, "--suffix", f"_{quality}")
+        assert llflow(*call, *options)[0] == 0
+    assert (tmp_path / "a_10.jpg").stat().st_size < (tmp_path / "a_90.jpg").stat().st_size
+    code, _, err = llflow(*call, "-o", tmp_path / "b.jpg", "--depth", 16)
+    assert code == 1
+    assert err.endswith("JPEG holds 8 bits a channel, and 16 were asked for")
+    code, _, err = llflow(*call, "-o", tmp_path / "b.jpg", "--format", "PNG")
+    assert code == 2
+    assert "exclude each other" in err
+
+
+def test_every_format_can_be_asked_for():
+    from llflow.commands import enhance as command
+    from llflow.picture.files import FORMATS
+
+    assert tuple(command.FORMATS) == FORMATS
 
 
 # --- convert ---------------------------------------------------------------------------------

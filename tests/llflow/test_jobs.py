@@ -244,10 +244,11 @@ def whole_and_truncated(folder):
 def test_one_bad_file_does_not_stop_the_rest(tmp_path):
     whole_and_truncated(tmp_path / "p")
     jobs = plan([tmp_path / "p"], tmp_path / "out", recursive=False)
-    problems = {outcome.job.source.name: outcome.problem for outcome in run(jobs, negative)}
+    outcomes = list(run(jobs, negative))
+    assert [o.job.source.name for o in outcomes if o.status == "other"] == ["note.txt"]
+    problems = {o.job.source.name: o.problem for o in outcomes if o.status != "other"}
     assert problems.pop("good1.png") is problems.pop("zgood2.png") is None
     assert problems.pop("empty.png") == "the file is empty"
-    assert problems.pop("note.txt").startswith("not a picture")
     assert problems.pop("short.jpg").startswith("truncated or damaged")
     assert problems == {}
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good1.png", "zgood2.png"]
@@ -279,11 +280,11 @@ def test_every_kind_of_failure_is_an_outcome(tmp_path, monkeypatch, where, error
     steps = {"read": files.read, "brighten": negative, "write": files.write}
     original, calls = steps[where], []
 
-    def fail_once(*args):
+    def fail_once(*args, **options):
         calls.append(args)
         if len(calls) == 1:
             raise error
-        return original(*args)
+        return original(*args, **options)
 
     steps[where] = fail_once
     monkeypatch.setattr(files, "read", steps["read"])
@@ -307,6 +308,51 @@ def test_what_a_result_does_not_hold_is_in_its_outcome(tmp_path):
     )
     assert (kept.problem, kept.lost) == (None, ())
     assert (lost.problem, lost.lost) == (None, ("BMP can't hold EXIF",))
+
+
+def test_what_is_named_is_a_picture_or_a_failure(tmp_path):
+    (tmp_path / "note.txt").write_text("no picture")
+    (outcome,) = run(plan([tmp_path / "note.txt"], None, recursive=False), negative)
+    assert outcome.status == "failed"
+    assert outcome.problem.startswith("not a picture")
+    folder = tmp_path / "p"
+    folder.mkdir()
+    (folder / "photograph.jpg").write_text("no picture, and says that it is one")
+    (outcome,) = run(plan([folder], None, recursive=False), negative)
+    assert outcome.status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("out", "suffix", "file_format", "expected"),
+    [
+        (None, "_2", None, "a_2.png"),
+        (None, None, "TIFF", "a_bright.tif"),
+        ("out", None, "JPEG", "out/a.jpg"),
+        ("out", "_2", "PNG", "out/a_2.png"),
+    ],
+)
+def test_names_by_suffix_and_format(tmp_path, out, suffix, file_format, expected):
+    source = picture(tmp_path / "p" / "a.png")
+    asked = {"recursive": False, "suffix": suffix, "file_format": file_format}
+    (job,) = plan([source], out and tmp_path / "p" / out, **asked)
+    assert job.target == tmp_path / "p" / expected
+    (job,) = plan([tmp_path / "p"], None, **asked)
+    assert job.target.parent == tmp_path / f"p{suffix or '_bright'}"
+    assert job.target.stem == "a"
+
+
+def test_a_suffix_that_names_a_folder_is_refused(tmp_path):
+    with pytest.raises(PlanError, match="expected a suffix"):
+        plan([picture(tmp_path / "a.png")], None, recursive=False, suffix="/../b")
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    picture(tmp_path / "elsewhere" / "b.png")
+    picture(tmp_path / "p" / "a.png")
+    (tmp_path / "p" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "p" / "up").symlink_to(tmp_path / "p")
+    jobs = plan([tmp_path / "p"], tmp_path / "out", recursive=True)
+    assert targets(jobs, tmp_path / "out") == ["a.png", "link/b.png"]
 
 
 def test_a_mistake_in_the_program_is_not_swallowed(tmp_path):

@@ -94,6 +94,12 @@ def load(weights: str | Path = DEFAULT) -> LLFlow:
     return model.eval()
 
 
+def digest(weights: str | Path = DEFAULT) -> str:
+    """SHA-256 of the file that `load` reads."""
+    path = DEFAULTS / f"{weights}.safetensors" if str(weights) in shipped() else Path(weights)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _read(path: Path) -> tuple[Config | LeanConfig, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:

@@ -6,6 +6,7 @@ nothing changed is written with the bits that were read.
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from dataclasses import dataclass, field, replace
@@ -62,10 +63,15 @@ _STRIPS, _TILES = (273, 279), (324, 325)  # offsets and lengths
 # Files come from anybody, and each is read once.
 pyvips.block_untrusted_set(True)
 pyvips.cache_set_max(0)
+logging.getLogger("pyvips").addHandler(logging.NullHandler())  # what matters, it raises as well
 
 
 class PictureError(LLFlowError, ValueError):
     """A file isn't a picture that can be read, or a picture can't be written as asked."""
+
+
+class NotAPicture(PictureError):
+    """A file is of none of the formats that are known."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
         max_pixels: larger pictures are refused before they are decoded.
 
     Raises:
-        PictureError: it isn't such a picture, is damaged, or too large.
+        PictureError: it isn't such a picture (`NotAPicture`), is damaged, or too large.
         OSError: the file can't be read.
     """
     status = path.stat()
@@ -131,7 +137,7 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
         except ValueError as error:
             raise PictureError(f"it is {error}") from None
         if file_format is None:
-            raise PictureError(f"not a picture ({', '.join(FORMATS)} are read)")
+            raise NotAPicture(f"not a picture ({', '.join(FORMATS)} are read)")
         try:
             return _decoded(file, file_format, max_pixels)
         except PictureError:
