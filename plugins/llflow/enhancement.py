@@ -16,6 +16,7 @@ from llflow.network.precision import networks_in
 from llflow.network.prior import squeeze_map
 from llflow.picture import light as linear
 from llflow.picture import preprocess, retinex
+from llflow.picture.inputs import Input, tensor_of
 from llflow.picture.tiles import tiles
 
 TILE = 2048  # side in pixels: what tiny computes at once then takes some 2 GB
@@ -32,7 +33,7 @@ class NotFinite(LLFlowError, ArithmeticError):
 @torch.no_grad()
 def enhance(
     model: LLFlow,
-    image: Tensor,
+    image: Input,
     *,
     temperature: float = 0.0,
     samples: int = 1,
@@ -52,7 +53,8 @@ def enhance(
 
     Args:
         model: on the device to compute on; `model.fold()` is faster.
-        image: (3, H, W) RGB in [0, 1], any size.
+        image: a tensor (3, H, W) of RGB in [0, 1], any size; or what `picture.inputs.tensor_of`
+            takes, paths, pictures of Pillow's and arrays (H, W, 3) among it.
         temperature: τ. 0 decodes the prior's mean, which the paper uses throughout; 1 draws from
             the model. A model with an illumination branch draws the exposure as well,
             exp(mean + τ·std·ε'), which is the picture's mean.
@@ -96,7 +98,7 @@ def enhance(
 @torch.no_grad()
 def bracket(
     model: LLFlow,
-    image: Tensor,
+    image: Input,
     brightnesses: Sequence[float],
     *,
     temperature: float = 0.0,
@@ -111,7 +113,7 @@ def bracket(
 
     Arguments and errors are those of `enhance`.
     """
-    _check(model, image, temperature, samples, tile)
+    image = _checked(model, image, temperature, samples, tile)
     _check_light(brightnesses, exposure, strength)
     original = image.detach().float().cpu()
     equalized = retinex.equalize(original)
@@ -139,7 +141,7 @@ def bracket(
 @torch.no_grad()
 def draw(
     model: LLFlow,
-    image: Tensor,
+    image: Input,
     *,
     temperature: float = 1.0,
     samples: int = 1,
@@ -153,7 +155,7 @@ def draw(
     Sample k is the same however many are drawn. What depends on the dark picture alone is computed
     once for all of them. Arguments and errors are those of `enhance`.
     """
-    _check(model, image, temperature, samples, tile)
+    image = _checked(model, image, temperature, samples, tile)
     original = image.detach().float().cpu()
     equalized = retinex.equalize(original)
     light = _light(model, original, equalized)
@@ -294,18 +296,14 @@ def _require_number(name: str, value: object) -> None:
         raise TypeError(f"enhance: expected {name} as a number, got {value!r}")
 
 
-def _check(model: LLFlow, image: Tensor, temperature: float, samples: int, tile: int) -> None:
+def _checked(model: LLFlow, image: Input, temperature: float, samples: int, tile: int) -> Tensor:
     if not isinstance(model, LLFlow):
         raise TypeError(f"enhance: expected a model first (llflow.load()), got {_kind(model)}")
-    if not isinstance(image, Tensor):
-        raise TypeError(
-            f"enhance: expected the image as a tensor (3, H, W) of RGB in [0, 1], got "
-            f"{_kind(image)} (llflow.picture.files.read(path).image reads a file)"
-        )
     _require_number("temperature", temperature)
     for name, value in (("samples", samples), ("tile", tile)):
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"enhance: expected {name} as an integer, got {value!r}")
+    image = tensor_of(image)
     shaped = image.dim() == 3 and image.shape[0] == 3 and image.numel() > 0
     if not (shaped and image.is_floating_point()):
         raise ValueError(
@@ -323,6 +321,7 @@ def _check(model: LLFlow, image: Tensor, temperature: float, samples: int, tile:
         raise ValueError(f"enhance: expected samples >= 1, got {samples}")
     if samples > 1 and temperature == 0:
         raise ValueError("enhance: at temperature 0 all samples are the same; expected samples = 1")
+    return image
 
 
 def _kind(value: object) -> str:

@@ -1,15 +1,18 @@
 """Pictures in files: what is read is what was meant, and nothing hostile gets through."""
 
 import os
+import resource
 import struct
 import zlib
+from datetime import timedelta
 from functools import partial
 from io import BytesIO
 
 import numpy as np
 import pytest
+import pyvips
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, features
 
@@ -681,6 +684,49 @@ def test_bytes_changed_anywhere(tmp_path_factory, file_format, edits, early):
 @given(file_format=st.sampled_from(FORMATS), tail=st.binary(max_size=200), keep=st.integers(4, 60))
 def test_rubbish_behind_the_right_first_bytes(tmp_path_factory, file_format, tail, keep):
     only_picture_errors(tmp_path_factory, WHOLE[file_format][:keep] + tail)
+
+
+def tiff_16(**options):
+    buffer = BytesIO()
+    samples = np.random.default_rng(0).integers(0, 65536, (24, 24, 3), dtype=np.uint16)
+    image = pyvips.Image.new_from_memory(samples.tobytes(), 24, 24, 3, "ushort")
+    image = image.copy(interpretation="rgb16")
+    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", PROFILE)
+    buffer.write(image.tiffsave_buffer(**options))
+    return buffer.getvalue()
+
+
+HOSTILE = WHOLE | {
+    "palette": encoded(Image.fromarray(noise(24, 24, 3)).quantize(8), "PNG", icc_profile=PROFILE),
+    "animation": encoded(
+        Image.new("L", (8, 8)), "PNG", save_all=True, append_images=[Image.new("L", (8, 8), 9)]
+    ),
+    "tiles": tiff_16(tile=True, tile_width=16, tile_height=16, compression="lzw"),
+    "strips": tiff_16(compression="deflate", predictor="horizontal"),
+    "BigTIFF": tiff_16(bigtiff=True),
+    "inks": encoded(Image.new("CMYK", (24, 24), (9, 8, 7, 6)), "JPEG"),
+    "lossless": encoded(Image.fromarray(noise(24, 24, 4)), "WEBP", lossless=True),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=10_000, deadline=timedelta(seconds=10))
+@given(
+    name=st.sampled_from(sorted(HOSTILE)),
+    edits=st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=8)), max_size=6),
+    end=st.floats(0, 1) | st.just(1),
+    early=st.booleans(),
+)
+def test_ten_thousand_hostile_files(tmp_path_factory, name, edits, end, early):
+    content = bytearray(HOSTILE[name])
+    reach = min(len(content), 400) if early else len(content)
+    for share, value in edits:
+        at = min(int(share * reach), len(content) - len(value))
+        content[at : at + len(value)] = value
+    only_picture_errors(tmp_path_factory, bytes(content[: int(end * len(content))]))
+    # Half a gigabyte for PyTorch, libvips and hypothesis: none of these files is a megabyte.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1_000_000
 
 
 @pytest.mark.parametrize(

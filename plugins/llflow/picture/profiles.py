@@ -38,7 +38,8 @@ Curve = Callable[[np.ndarray], np.ndarray]
 class Space(Protocol):
     """What samples (..., C) in [0, 1] mean: C is 1 for grey, 3 for RGB, 4 for inks."""
 
-    channels: int
+    @property
+    def channels(self) -> int: ...
 
     def to_linear(self, samples: np.ndarray) -> np.ndarray:
         """(..., C) -> (..., 3), linear light in sRGB's primaries, (1, 1, 1) for white."""
