@@ -484,7 +484,7 @@ def _samples(picture: Picture, bits: int) -> np.ndarray:
     """(H, W, C), opacity last if there is any."""
     stored, alpha = picture.stored, picture.alpha
     channels = (1 if picture.grey else 3) if stored is None else stored.shape[2]
-    image = picture.image.detach().clamp(0, 1).cpu().numpy()
+    image = picture.image.detach().float().cpu().numpy()
     kind = {8: np.uint8, FLOAT: np.float32}.get(bits, np.uint16)
     out = np.empty((*image.shape[1:], channels + (alpha is not None)), kind)
     space = profiles.space_of(picture.icc_profile, channels)

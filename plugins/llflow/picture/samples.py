@@ -108,7 +108,7 @@ def carried(
     """Fill `out` (H, W, C) with samples of these bits that show `image`.
 
     Args:
-        image: (3, H, W) sRGB.
+        image: (3, H, W) sRGB, clipped here.
         space: of `stored` and `out`.
         bits: of `out`.
         stored: (H, W, C), what the picture was; where `image` is what `shown` made of it, or
@@ -117,7 +117,7 @@ def carried(
         visible: (H, W), or None if all is.
     """
     for rows in strips(out.shape):
-        result = image[:, rows].transpose(1, 2, 0)
+        result = image[:, rows].transpose(1, 2, 0).clip(0, 1)
         if stored is None:
             out[rows] = of_bits(_encoded(space, result), bits)
             continue
@@ -126,7 +126,9 @@ def carried(
         same = (result == seen).all(-1)
         if visible is not None:
             same |= ~visible[rows]
-        if not same.all():
+        if same.all():
+            out[rows] = of_other_bits(stored[rows], stored_bits, bits)
+        else:
             outside = _outside(space, before)
             if outside.any():
                 gain = _gain(space, image, stored, stored_bits, rows)
@@ -135,7 +137,7 @@ def carried(
             else:
                 levels = _encoded(space, result)
             out[rows] = of_bits(levels, bits)
-        out[rows][same] = of_other_bits(stored[rows][same], stored_bits, bits)
+            out[rows][same] = of_other_bits(stored[rows][same], stored_bits, bits)
 
 
 def _outside(space: Space, levels: np.ndarray) -> np.ndarray:
@@ -160,7 +162,7 @@ def _gain(
 ) -> np.ndarray:
     """How many times brighter the neighbourhood of each pixel of these rows has become."""
     around = slice(max(0, rows.start - _NEARBY), rows.stop + _NEARBY)
-    after = profiles.linear_of_srgb(image[:, around].transpose(1, 2, 0))
+    after = profiles.linear_of_srgb(image[:, around].transpose(1, 2, 0).clip(0, 1))
     before = space.to_linear(values(stored[around], bits)).clip(0, 1)
     after, before = (_blurred(light @ LUMINANCE) for light in (after, before))
     inner = slice(rows.start - around.start, rows.stop - around.start)
@@ -169,6 +171,8 @@ def _gain(
 
 def _blurred(plane: np.ndarray) -> np.ndarray:
     """The mean over a square around each pixel, as much of it as there is."""
-    side = 2 * _NEARBY + 1
-    planes = torch.from_numpy(plane)[None, None]
-    return avg_pool2d(planes, side, 1, _NEARBY, count_include_pad=False)[0, 0].numpy()
+    blurred = torch.from_numpy(plane)[None, None]
+    for reach in ((_NEARBY, 0), (0, _NEARBY)):
+        side = (2 * reach[0] + 1, 2 * reach[1] + 1)
+        blurred = avg_pool2d(blurred, side, 1, reach, count_include_pad=False)
+    return blurred[0, 0].numpy()
