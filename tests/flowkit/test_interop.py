@@ -1,6 +1,7 @@
 """Bridges to torch.distributions, normflows and zuko: the same map, and refusals in words."""
 
 import copy
+import math
 from functools import partial
 
 import pytest
@@ -133,9 +134,7 @@ def test_a_transform_is_a_bijection():
     x = normal(5, 2)
     y, logdet = FromTransform(affine)(x)
     close(y, affine(x))
-    close(
-        logdet, torch.full((5,), 2 * 3.0).double().log() * 0 + 2 * torch.tensor(3.0).double().log()
-    )
+    close(logdet, torch.full((5,), 2 * math.log(3)).double())
     one_by_one, at_once = (
         FromTransform(t)(x) for t in (affine, transforms.IndependentTransform(affine, 1))
     )
