@@ -1,4 +1,4 @@
-"""Training on all pairs: nothing is held out or validated, and the last averaged weights are kept."""
+"""Training on all pairs: nothing is held out, and the last averaged weights are kept."""
 
 import json
 
@@ -88,7 +88,7 @@ def test_an_empty_validation_is_still_refused(nano_size, pairs_folder, tmp_path)
 def test_results_without_a_state_are_not_replaced(nano_size, pairs_folder, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "last.safetensors").write_bytes(b"somebody's")
-    with pytest.raises(ValueError, match="has weights but no last.pt"):
+    with pytest.raises(ValueError, match=r"has weights but no last\.pt"):
         train(Recipe(**SHORT), data.find_pairs(pairs_folder), None, tmp_path / "run")
     assert (tmp_path / "run" / "last.safetensors").read_bytes() == b"somebody's"
 

@@ -34,9 +34,10 @@ def train(
     `out` receives best.safetensors (averaged weights, best validation PSNR), last.pt (everything to
     go on from), log.jsonl, split.json, pictures/ (validation scenes as they improve), and
     tensorboard/ if asked for. Without validation, the result is last.safetensors in place of
-    best.safetensors: the averaged weights of the last step. A run that was killed and started again ends with the same weights,
-    bit by bit, on the same machine with the same number of threads and processes. With a budget
-    of hours that holds from the step on at which the number of steps was fixed.
+    best.safetensors: the averaged weights of the last step. A run that was killed and started
+    again ends with the same weights, bit by bit, on the same machine with the same number of
+    threads and processes. With a budget of hours that holds from the step on at which the number
+    of steps was fixed.
 
     A step whose loss or gradient isn't finite, or whose gradient is as wild as the recipe has it,
     is skipped. After five in a row, weights and optimiser go back to what they were at the last
