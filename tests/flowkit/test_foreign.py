@@ -152,8 +152,6 @@ NORMFLOWS = {
 @pytest.mark.parametrize("name", NORMFLOWS)
 def test_normflows(name):
     normflows = pytest.importorskip("normflows")
-    import normflows.transforms
-
     from flowkit.interop.normflows import FromNormflows
 
     make, shape, check, words = NORMFLOWS[name]
