@@ -24,6 +24,8 @@ class Fixed(Bijection, ABC):
     conditional = False
     domain: tuple[float, float] = (-math.inf, math.inf)
     codomain: tuple[float, float] = (-math.inf, math.inf)
+    advice: str = "scale the data first?"
+    """What to do about numbers outside, the end of the error that they raise."""
 
     @abstractmethod
     def value(self, x: Tensor) -> Tensor:
@@ -40,26 +42,25 @@ class Fixed(Bijection, ABC):
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_channels(self, x)
         x = wide(x)
-        _require_between(type(self).__name__, x, self.domain)
+        self._require_between(type(self).__name__, x, self.domain)
         y = self.value(x)
         return y, sum_logdet(self.log_slope(x, y))
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_channels(self, y)
         y = wide(y)
-        _require_between(f"{type(self).__name__}.inverse", y, self.codomain)
+        self._require_between(f"{type(self).__name__}.inverse", y, self.codomain)
         x = self.value_back(y)
         return x, -sum_logdet(self.log_slope(x, y))
 
-
-def _require_between(who: str, value: Tensor, ends: tuple[float, float]) -> None:
-    """Raise unless all numbers are strictly between the ends; NaN passes, and stays NaN."""
-    low, high = ends
-    if ends == (-math.inf, math.inf) or torch.compiler.is_compiling():
-        return
-    outside = (value <= low) | (value >= high)
-    if outside.any():
-        raise ValueError(
-            f"{who}: expected numbers strictly between {low:g} and {high:g}, got "
-            f"{value[outside][0].item():g} (a number that close to an end rounds to it)"
-        )
+    def _require_between(self, who: str, value: Tensor, ends: tuple[float, float]) -> None:
+        """Raise unless all numbers are strictly between the ends; NaN passes, and stays NaN."""
+        low, high = ends
+        if ends == (-math.inf, math.inf) or torch.compiler.is_compiling():
+            return
+        outside = (value <= low) | (value >= high)
+        if outside.any():
+            raise ValueError(
+                f"{who}: expected numbers strictly between {low:g} and {high:g}, got "
+                f"{value[outside][0].item():g} ({self.advice})"
+            )

@@ -31,13 +31,15 @@ class Logit(Fixed):
     autoregressive flow, 2017, arXiv:1705.07057, §4.2.
     """
 
+    advice = "divide pictures of whole numbers first; alpha > 0 takes 0 and 1"
+
     def __init__(self, alpha: float = 0.05) -> None:
         super().__init__()
         if not 0 <= alpha < 0.5:
             raise ValueError(f"Logit: expected 0 <= alpha < 0.5, got {alpha}")
         self.alpha = alpha
         margin = alpha / (1 - 2 * alpha)
-        self.domain = (-margin, 1 + margin)
+        self.domain = (0 - margin, 1 + margin)
 
     def value(self, x: Tensor) -> Tensor:
         low, high = self.domain
@@ -74,6 +76,7 @@ class Sigmoid(Fixed):
     """
 
     codomain = (0.0, 1.0)
+    advice = "large x round to the ends; Logit(alpha) takes data that has them"
 
     def value(self, x: Tensor) -> Tensor:
         return torch.sigmoid(x)

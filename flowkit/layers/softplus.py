@@ -22,6 +22,7 @@ class Softplus(Fixed):
     """
 
     codomain = (0.0, torch.inf)
+    advice = "very negative x round to 0"
 
     def value(self, x: Tensor) -> Tensor:
         # Exact everywhere, unlike F.softplus, which takes x itself from 20 on.

@@ -22,6 +22,7 @@ class Tanh(Fixed):
     """
 
     codomain = (-1.0, 1.0)
+    advice = "large x round to the ends"
 
     def value(self, x: Tensor) -> Tensor:
         return torch.tanh(x)

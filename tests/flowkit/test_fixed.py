@@ -37,7 +37,7 @@ def numbers(scale=2.0):
     return scale * torch.randn(4, 3, 5, generator=generator, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("layer, transform", OF_TORCH, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize(("layer", "transform"), OF_TORCH, ids=lambda one: type(one).__name__)
 def test_it_is_torchs_transform(layer, transform):
     x = numbers()
     y, logdet = layer(x)
@@ -94,7 +94,7 @@ def test_far_away_all_is_finite(layer, dtype):
 
 
 @pytest.mark.parametrize(
-    "layer, outside, ends",
+    ("layer", "outside", "ends"),
     [
         (Logit(), [-0.06, 1.06, -math.inf], "-0.0555556 and 1.05556"),
         (Logit(0.0), [0.0, 1.0, -0.1, 255.0], "0 and 1"),
@@ -126,7 +126,7 @@ def test_a_captured_graph_does_not_raise_and_is_the_same_inside():
 
 
 @pytest.mark.parametrize(
-    "build, expected",
+    ("build", "expected"),
     [
         (lambda: Logit(0.5), r"Logit: expected 0 <= alpha < 0.5, got 0.5"),
         (lambda: Logit(-0.1), r"Logit: expected 0 <= alpha < 0.5"),
