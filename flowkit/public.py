@@ -47,6 +47,7 @@ from flowkit.elementwise import (
     solve,
 )
 from flowkit.files import load, save
+from flowkit.fitting import Fitted, fit
 from flowkit.interop.distributions import AsTransform, FromTransform
 from flowkit.layers import (
     LOFT,
@@ -131,6 +132,7 @@ __all__ = [
     "Elementwise",
     "Example",
     "ExpScale",
+    "Fitted",
     "Fixed",
     "Flatten",
     "Flip",
@@ -180,6 +182,7 @@ __all__ = [
     "ask",
     "broadcast",
     "diagonal_normal",
+    "fit",
     "flows",
     "initialize",
     "load",
