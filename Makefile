@@ -4,6 +4,7 @@
 # and
 #   make weights LOL=DIR  trains the default weights anew from LOL's training pairs, in HOURS hours
 #                       (SPLIT=none: from all of them, without validation)
+#   make mutants    plants defects in flowkit's mathematics and says how many the checks notice (hours)
 #   make bench      measures what a CPU can, in under 15 minutes on two cores
 #   make bench-gpu  tests the kernels on a GPU and measures what needs one
 VENV ?= .venv
@@ -25,7 +26,7 @@ echo; $(BIN)/python benchmarks/report.py || failed="$$failed report"; \
 test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 endef
 
-.PHONY: demo test test-slow check weights bench bench-gpu clean
+.PHONY: demo test test-slow mutants check weights bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/llflow enhance examples/rocket.jpg examples/coffee_dark.jpg -o enhanced/ --overwrite
@@ -35,6 +36,9 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m slow tests
+
+mutants: $(VENV)/.installed-dev
+	$(BIN)/python tests/mutants.py $(FILES)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -186,8 +186,9 @@ def test_an_average_is_the_flow_of_the_averaged_parameters(flow, kind, use_buffe
             averaged.update_parameters(flow)
         except RuntimeError as error:
             # PyTorch's SWA refuses buffers of whole numbers and of bools.
-            assert use_buffers and ("Integer" in str(error) or "bool" in str(error))
-            return
+            if use_buffers and ("Integer" in str(error) or "bool" in str(error)):
+                return
+            raise
         with torch.no_grad():
             for mean, value in zip(by_hand.parameters(), flow.parameters(), strict=True):
                 mean.lerp_(value, weight)
