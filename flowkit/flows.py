@@ -198,7 +198,9 @@ def glow(
         return _repeated(steps, lambda _: [*_mixed(channels, PLU), *flow.on(places, layer)])
 
     def leave(kept: int, places: Shape, rest: Chain) -> Bijection:
-        return split(kept, rest, Coupling(2 * kept, _net(places, hidden), kept=kept))
+        prior = partial(_prior, kept, _net(places, hidden))
+        *others, last = flow.on(places, prior)
+        return Chain(*others, *split(kept, rest, last))
 
     return flow.multiscale(None, by_channels, leave, levels)
 
@@ -321,6 +323,11 @@ def _coupling(
         board = Checkerboard(odd=number % 2 == 1)
         return MaskedCoupling(1, board, net, how, cond_channels=depth)
     return Injector(1, net, how, cond_channels=depth) if depth else Pointwise(1, how)
+
+
+def _prior(kept: int, net: Net, seen: Seen) -> Coupling:
+    """p(z₂ | z₁, cond)."""
+    return Coupling(2 * kept, net, kept=kept, cond_channels=seen[0] if seen else 0)
 
 
 def _checkered(

@@ -80,4 +80,4 @@ class ConditionalNormal(nn.Module):
         return diagonal_normal(mean, std)
 
     def extra_repr(self) -> str:
-        return f"{self.fixed}"
+        return f"{self.fixed}, cond_channels={self.cond_channels}, scale={self.scale}"

@@ -64,4 +64,4 @@ class MixtureOfGaussians(nn.Module):
         return mixture if cond is None else mixture.expand((batch_of("Flow", cond),))
 
     def extra_repr(self) -> str:
-        return f"{self.fixed}, components={len(self.weights)}"
+        return f"{self.fixed}, components={len(self.weights)}, scale={self.scale}"

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.functional import jacobian, jvp, vjp
 
-from flowkit.combine import At, Chain, OnChannels
+from flowkit.choice import implementation
+from flowkit.combine import At, Chain, Inverse, OnChannels
 from flowkit.combine.parts import run
 from flowkit.contract import Bijection, Cond, Given, Shape
 from flowkit.reversible import Reversible
@@ -113,8 +114,6 @@ def summarized(bijection: Bijection, x: Tensor, cond: Cond) -> Summary:
             return x
         if isinstance(layer, At) and kind is At:
             return visit(layer.bijection, x, layer.entry(cond), place, f"{entry}[{layer.key!r}]")
-        if isinstance(layer, Reversible) and kind is Reversible:
-            return visit(layer.bijection, x, cond, place, entry)
         if isinstance(layer, Given) and kind is Given:
             return visit(layer.bijection, x, layer.cond, place, entry)
         if isinstance(layer, OnChannels) and kind is OnChannels:
@@ -124,12 +123,29 @@ def summarized(bijection: Bijection, x: Tensor, cond: Cond) -> Summary:
         rows.append(row)
         return y
 
+    bijection = _remembering(bijection)
     with torch.no_grad():
         visit(bijection, x, cond, "", "")
         whole, _ = _row(bijection, x, cond, "", "whole flow")
     total = sum(abs(row.logdet) for row in rows) or 1.0
     shared = [Row(**{**vars(row), "share": abs(row.logdet) / total}) for row in rows]
     return Summary(shared, Row(**{**vars(whole), "share": 1.0}))
+
+
+def _remembering(layer: Bijection) -> Bijection:
+    """The same layers without `Reversible`, whose gradients have no gradients."""
+    kind = type(layer)
+    if isinstance(layer, Reversible) and kind is Reversible:
+        return _remembering(layer.bijection)
+    if isinstance(layer, Chain) and kind is Chain:
+        return Chain(*map(_remembering, layer))
+    if isinstance(layer, At) and kind is At:
+        return At(layer.key, _remembering(layer.bijection))
+    if isinstance(layer, OnChannels) and kind is OnChannels:
+        return OnChannels(layer.channels, _remembering(layer.bijection))
+    if isinstance(layer, Inverse) and kind is Inverse:
+        return Inverse(_remembering(layer.bijection))
+    return layer
 
 
 def _row(layer: Bijection, x: Tensor, cond: Cond, place: str, name: str) -> tuple[Row, Tensor]:
@@ -169,7 +185,8 @@ Function = Callable[[Tensor], Tensor]
 def _conditioning(forward: Function, inverse: Function, x: Tensor, y: Tensor) -> tuple[float, bool]:
     """σ_max/σ_min of the Jacobian at x, and whether it is exact."""
     count = x.numel()
-    with torch.enable_grad():
+    # Kernels have a gradient, but not one of that.
+    with torch.enable_grad(), implementation("reference"):
         if count <= EXACT:
             slope = jacobian(forward, x)
             assert isinstance(slope, Tensor)

@@ -18,6 +18,7 @@ from flowkit import (
     Flow,
     FoldedLinear,
     Injector,
+    Inverse,
     InvertibleLinear,
     OnChannels,
     Reversible,
@@ -88,6 +89,15 @@ def test_it_is_estimated_from_below_where_samples_are_large():
     # After 20 rounds what the second value leaves is (e⁻²)²⁰ of the first, i.e. nothing.
     assert rows[0].conditioning == pytest.approx(math.exp(3), rel=1e-3)
     assert rows[1].conditioning == pytest.approx(1, rel=1e-4)
+
+
+def test_constant_memory_changes_nothing_in_it():
+    chain = moved(Chain(Squeeze(), Coupling(4, NET), Inverse(Coupling(4, NET))), by=0.1)
+    x = torch.randn(2, 1, 10, 10)
+    plain, reversible = Flow(chain).summary(x), Flow(Reversible(chain)).summary(x)
+    assert [row.exact for row in plain.rows] == [False] * 3
+    assert plain == reversible
+    assert plain.whole.conditioning > 1
 
 
 class Lossy(Bijection):
