@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import importlib
 import importlib.abc
 import importlib.util
 import json
@@ -326,9 +327,12 @@ def main() -> int:
     options = parser.parse_args()
     end = time.monotonic() + 60 * (options.minutes or 1e9)
 
-    import hypothesis  # noqa: F401 - imported before the fork, for all children
-    import safetensors.torch  # noqa: F401
     import torch
+
+    # Imported before the fork, for all children.
+    for name in ("hypothesis", "safetensors.torch", "pytest", "normflows", "zuko"):
+        if importlib.util.find_spec(name.partition(".")[0]):
+            importlib.import_module(name)
 
     torch.set_num_threads(1)
     called = in_a_process(calls_of_examples, 600)
