@@ -211,6 +211,14 @@ def test_masked_convolutions_see_what_comes_before(kind):
         assert slopes[:, near & in_a_row].ne(0).all()
 
 
+def test_units_of_masked_convolutions_see_their_equals():
+    net = MaskedConv(3, 2, hidden=6, depth=1, width=3)
+    seen = torch.arange(6) // 2
+    assert net.first.mask[:, :, 1, 1].equal((seen[:, None] > torch.arange(3)).float())
+    assert net.between[0].mask[:, :, 1, 1].equal((seen[:, None] >= seen).float())
+    assert net.last.mask[:3, :, 0, 0].equal((torch.arange(3)[:, None] >= seen).float())
+
+
 def test_masked_convolutions_see_as_far_as_they_say():
     net = moved(MaskedConv(1, 1, hidden=4, depth=2, width=5, axes=1), by=0.5).double()
     slopes = jacobian(net, torch.randn(1, 12, dtype=torch.float64)).reshape(12, 12)
