@@ -129,7 +129,7 @@ class Flow(nn.Module):
             temperature: τ >= 0 in z = mean + τ·(draw - mean): a number; one for each level of a
                 multi-scale flow, those that leave first first; or a tensor that broadcasts to z. 1
                 draws from the model, 0 gives the image of the base's mean.
-            noise: ε in z = mean + τ·std·ε, in place of drawing it: (B, C', *S') or
+            noise: ε in z = mean + τ·std·ε of a normal base, in place of drawing it: (B, C', *S') or
                 (num_samples, B, C', *S'); without a condition (N, C', *S') for N samples.
 
         Returns:
@@ -138,8 +138,8 @@ class Flow(nn.Module):
 
         Raises:
             TypeError: cond is no condition, e.g. a number.
-            ValueError: an argument is out of range, nothing tells the shape, or the shapes don't
-                belong together.
+            ValueError: an argument is out of range, nothing tells the shape, the shapes don't
+                belong together, or there is noise for a mixture or a uniform base.
             NotImplementedError: the base has no mean, and the temperature isn't 1.
         """
         if noise is not None:

@@ -87,6 +87,14 @@ def test_every_entry_of_the_condition_matters(name, shape, cond):
         assert not flow.log_prob(x, {**made, key: made[key] + 1}).equal(density), key
 
 
+@pytest.mark.parametrize("name", flows.__all__)
+def test_far_out_they_stay_finite(name):
+    flow = moved(getattr(flows, name)(3, **SMALL), by=0.1)
+    far = torch.tensor([[1e6, -1e6, 1e6], [-1e6, -1e6, 0.0], [0.0, 0.0, 1e6]])
+    for values in (*flow.encode(far), *flow.decode(far), flow.log_prob(far)):
+        assert values.isfinite().all()
+
+
 def test_it_is_printed_sliced_and_changed():
     flow = flows.nsf(2, steps=3)
     assert "RationalQuadraticSpline" in str(flow)
