@@ -3,12 +3,15 @@
 #   make test   environment, install with test tools, run the tests (make test-slow: those that take long)
 # and
 #   make weights LOL=DIR  trains the default weights anew from LOL's training pairs, in HOURS hours
+#                       (SPLIT=none: from all of them, without validation)
+#   make mutants    plants defects in flowkit's mathematics and says how many the checks notice (hours)
 #   make bench      measures what a CPU can, in under 15 minutes on two cores
 #   make bench-gpu  tests the kernels on a GPU and measures what needs one
 VENV ?= .venv
 PYTHON ?= python3
 HOURS ?= 1.3
 RUN ?= runs/tiny
+SPLIT ?= tiny
 BIN = $(VENV)/bin
 
 BENCHMARKS = lines flow_step samples memory enhance training_step training_throughput cost
@@ -23,7 +26,7 @@ echo; $(BIN)/python benchmarks/report.py || failed="$$failed report"; \
 test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 endef
 
-.PHONY: demo test test-slow check weights bench bench-gpu clean
+.PHONY: demo test test-slow mutants check weights bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/llflow enhance examples/rocket.jpg examples/coffee_dark.jpg -o enhanced/ --overwrite
@@ -34,6 +37,9 @@ test: $(VENV)/.installed-dev
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m slow tests
 
+mutants: $(VENV)/.installed-dev
+	$(BIN)/python tests/mutants.py $(FILES)
+
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,7 +48,7 @@ check: $(VENV)/.installed-dev
 weights:
 	@test -n "$(LOL)" || { echo "expected LOL's training pairs: make weights LOL=LOL/our485"; exit 1; }
 	@$(MAKE) --no-print-directory $(VENV)/.installed
-	$(BIN)/llflow train --data "$(LOL)" --recipe tiny --split tiny --hours $(HOURS) \
+	$(BIN)/llflow train --data "$(LOL)" --recipe tiny --split $(SPLIT) --hours $(HOURS) \
 		--validate-every 2000 --out "$(RUN)"
 
 bench: $(VENV)/.installed-benchmarks

@@ -17,7 +17,7 @@ FLOWKIT_FLOORS = [
     ("elementwise",),
     ("layers", "combine"),
     ("reversible", "density"),
-    ("flows", "summary", "files", "interop", "public", "testing", "cli", "", "__main__"),
+    ("flows", "fitting", "files", "interop", "public", "testing", "cli", "", "__main__"),
 ]
 LLFLOW_FLOORS = [
     ("errors", "atomic"),

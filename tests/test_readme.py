@@ -37,6 +37,12 @@ def test_the_flow_is_the_example_s():
     assert COMPOSE[0][COMPOSE[0].index("def level") :] in example
 
 
+def test_one_line_and_its_training():
+    names = run(blocks("README.md", "A flow in one line"), "readme_one_line")
+    assert len(names["record"].validation) == 3
+    assert names["several"].shape == (10, 4, 6)
+
+
 def test_vectors_sequences_and_levels(composed):
     age = composed["age"]
     assert composed["rows"].log_prob(torch.randn(16, 6), age).shape == (16,)

@@ -22,6 +22,20 @@ def diagonal_normal(mean: Tensor, std: Tensor | float = 1.0) -> Independent:
     return Independent(Normal(mean, std, validate_args=False), mean.dim() - 1, validate_args=False)
 
 
+def require_noise_shape(who: object, shape: int | Shape) -> Shape:
+    """Return `shape`, C or (C, *S), as (C, *S).
+
+    Raises:
+        ValueError: it isn't one.
+    """
+    fixed = (shape,) if isinstance(shape, int) else tuple(shape)
+    if not fixed or not all(type(n) is int and n > 0 for n in fixed):
+        raise ValueError(
+            f"{type(who).__name__}: expected a shape (C, *S) of the noise, got {shape}"
+        )
+    return fixed
+
+
 class StandardNormal(nn.Module):
     """N(0, 1) for noise of any shape, which moves with its flow in device and dtype.
 
@@ -47,10 +61,7 @@ class StandardNormal(nn.Module):
             raise ValueError(
                 f"StandardNormal: expected the number of channels with like={like!r}, got {shape}"
             )
-        fixed = (shape,) if isinstance(shape, int) else shape
-        if fixed is not None and not (fixed and all(type(n) is int and n > 0 for n in fixed)):
-            raise ValueError(f"StandardNormal: expected a shape (C, *S) of the noise, got {shape}")
-        self.fixed = None if fixed is None else tuple(fixed)
+        self.fixed = None if shape is None else require_noise_shape(self, shape)
         self.like = like
         # Says where the flow is; it has no parameter of its own to ask.
         self.register_buffer("place", torch.zeros(()), persistent=False)

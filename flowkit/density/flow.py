@@ -11,6 +11,7 @@ from flowkit.contract import Bijection, Cond, Given, Shape, exactly, frozen, req
 from flowkit.density.base import StandardNormal
 from flowkit.density.distributions import GivenFlow
 from flowkit.density.noise import Temperature, log_prob
+from flowkit.density.summary import Summary, summarized
 
 _SHARED = (1,), ()
 """Batch shapes of a base that is the same for all samples, as it may be without a condition."""
@@ -128,7 +129,7 @@ class Flow(nn.Module):
             temperature: τ >= 0 in z = mean + τ·(draw - mean): a number; one for each level of a
                 multi-scale flow, those that leave first first; or a tensor that broadcasts to z. 1
                 draws from the model, 0 gives the image of the base's mean.
-            noise: ε in z = mean + τ·std·ε, in place of drawing it: (B, C', *S') or
+            noise: ε in z = mean + τ·std·ε of a normal base, in place of drawing it: (B, C', *S') or
                 (num_samples, B, C', *S'); without a condition (N, C', *S') for N samples.
 
         Returns:
@@ -137,8 +138,8 @@ class Flow(nn.Module):
 
         Raises:
             TypeError: cond is no condition, e.g. a number.
-            ValueError: an argument is out of range, nothing tells the shape, or the shapes don't
-                belong together.
+            ValueError: an argument is out of range, nothing tells the shape, the shapes don't
+                belong together, or there is noise for a mixture or a uniform base.
             NotImplementedError: the base has no mean, and the temperature isn't 1.
         """
         if noise is not None:
@@ -250,6 +251,20 @@ class Flow(nn.Module):
         if num_samples < 1:
             raise ValueError(f"Flow.sample: expected num_samples >= 1, got {num_samples}")
         return (num_samples,)
+
+    def summary(self, x: Tensor, cond: Cond = None) -> Summary:
+        """What each layer does to a batch: its shape, parameters, share of the log-det, the
+        conditioning of its Jacobian (exact for small samples, else a lower bound), and the error of
+        its inverse. `print` shows a table, `.picture(path)` draws it with matplotlib.
+
+        Args:
+            x: (B, C, *S), B >= 1.
+            cond: the condition of these samples.
+        """
+        x = self._data(x, cond)
+        if not x.numel():
+            raise ValueError(f"Flow.summary: expected samples, got a batch of {tuple(x.shape)}")
+        return summarized(self.bijection, x, cond)
 
     def fold(self) -> Flow:
         """The same density as a frozen copy, cheap for inference, see `Bijection.fold`."""

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from flowkit.combine.parts import run
 from flowkit.conditions import batch_of
 from flowkit.contract import Bijection, Cond, require_channels
+from flowkit.density.augmented import Augmented
+from flowkit.density.dequantized import Dequantized
 from flowkit.density.flow import Flow
 
 
@@ -31,7 +33,9 @@ def broadcast(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def initialize(flow: Flow | Bijection, batch: Tensor, cond: Cond = None) -> None:
+def initialize(
+    flow: Flow | Dequantized | Augmented | Bijection, batch: Tensor, cond: Cond = None
+) -> None:
     """Set every ActNorm, and every norm inside conditioner nets, from one batch of data.
 
     The batch passes through once, data -> noise, and each module with an `initialize_from` method
@@ -41,7 +45,8 @@ def initialize(flow: Flow | Bijection, batch: Tensor, cond: Cond = None) -> None
     every rank ends with the same weights. If a network makes the condition, `broadcast` it before.
 
     Args:
-        flow: a `Flow` or a `Bijection`, not yet wrapped in DistributedDataParallel.
+        flow: a `Flow` or another density, or a `Bijection`, not yet wrapped in
+            DistributedDataParallel.
         batch: (B, C, *S) on the data side; a typical training batch.
         cond: the condition of that batch.
 
@@ -52,6 +57,10 @@ def initialize(flow: Flow | Bijection, batch: Tensor, cond: Cond = None) -> None
             its input twice or not at all, such as an ActNorm inside `Inverse`, which runs backwards
             there. Modules before it have been set by then.
     """
+    if isinstance(flow, Dequantized | Augmented):
+        for inner, its_batch, its_cond in flow.inputs(batch, cond):
+            initialize(inner, its_batch, its_cond)  # pyright: ignore[reportArgumentType]
+        return
     bijection = flow.bijection if isinstance(flow, Flow) else flow
     if not isinstance(bijection, Bijection):
         raise TypeError(

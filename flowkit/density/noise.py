@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent, MixtureSameFamily, Uniform
 
 from flowkit.contract import Bijection, Shape
 from flowkit.density.levels import by_level
@@ -37,7 +37,17 @@ def draw(base: Distribution, count: int, factor: Tensor | float = 1.0) -> Tensor
 
 
 def scaled(base: Distribution, noise: Tensor, factor: Tensor | float = 1.0) -> Tensor:
-    """mean + factor·std·noise for noise (count, B, C, *S) from N(0, 1)."""
+    """mean + factor·std·noise for noise (count, B, C, *S) from N(0, 1).
+
+    Raises:
+        ValueError: the base is known not to be distributed like that.
+    """
+    inner = base.base_dist if isinstance(base, Independent) else base
+    if isinstance(inner, MixtureSameFamily | Uniform):
+        raise ValueError(
+            "Flow.sample: expected a normal base for noise=, whose draws are mean + std·noise, got "
+            f"{type(inner).__name__} (leave noise out, and it draws)"
+        )
     return base.mean + factor * base.stddev * noise.to(base.mean)
 
 

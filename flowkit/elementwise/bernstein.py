@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowkit.elementwise.bins import straight_on
-from flowkit.elementwise.numerical import solve
+from flowkit.elementwise.numerical import bisected, refined
 from flowkit.ops.coupling.scale import ExpScale, Scale, scale_and_log
 
 
@@ -54,16 +54,21 @@ class Bernstein:
         theta, slopes = self._coefficients(params)
 
         def polynomial(x: Tensor) -> tuple[Tensor, Tensor]:
-            u = (x + self.bound) / (2 * self.bound)
+            u = self._unit(x)
             return _mean(theta, u), _mean(slopes, u).log()
 
         return straight_on(polynomial, x, -self.bound, self.bound)
 
     def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         theta, slopes = self._coefficients(params)
+        # Beyond the ends of the polynomial the solution is one of these two.
         low = (y - theta[:, 0]).clamp(max=0) / slopes[:, 0] - self.bound
         high = (y - theta[:, -1]).clamp(min=0) / slopes[:, -1] + self.bound
-        return solve(lambda x: self.forward(x, params), y, low, high)
+        x = bisected(lambda x: _mean(theta, self._unit(x).clamp(0, 1)), y, low, high)
+        return refined(lambda x: self.forward(x, params), y, x)
+
+    def _unit(self, x: Tensor) -> Tensor:
+        return (x + self.bound) / (2 * self.bound)
 
     def _coefficients(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """θ (B, M + 1, n, *S) and s (B, M, n, *S)."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from flowkit.elementwise.numerical import solve
+from flowkit.elementwise.numerical import bisected, refined
 
 
 class Logistics(NamedTuple):
@@ -26,21 +26,29 @@ class Logistics(NamedTuple):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """y and log dy/dx for x (B, n, *S)."""
-        u = self.rate * x[:, None] + self.offset
-        log_below, log_above = (self.log_weight + F.logsigmoid(side) for side in (u, -u))
-        logit = log_below.logsumexp(1) - log_above.logsumexp(1)
+        u, log_below, log_above = self._sides(x)
         # The derivatives of the two logarithms, both positive: nothing cancels, however far x is.
         slopes = log_below.softmax(1) * torch.sigmoid(-u) + log_above.softmax(1) * torch.sigmoid(u)
         slope = (self.rate * slopes).sum(1)
-        share = 1 - self.least
-        return share * logit + self.least * x, (share * slope + self.least).log()
+        return self._value(x), ((1 - self.least) * slope + self.least).log()
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """x and log dx/dy for y (B, n, *S)."""
         # The mixture lies between its curves, so x lies between where they would reach y alone.
         share = 1 - self.least
         alone = (y[:, None] - share * self.offset) / (share * self.rate + self.least)
-        return solve(self.forward, y, alone.amin(1), alone.amax(1))
+        x = bisected(self._value, y, alone.amin(1), alone.amax(1))
+        return refined(self.forward, y, x)
+
+    def _value(self, x: Tensor) -> Tensor:
+        _, log_below, log_above = self._sides(x)
+        logit = log_below.logsumexp(1) - log_above.logsumexp(1)
+        return (1 - self.least) * logit + self.least * x
+
+    def _sides(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """aₖ·x + bₖ, log wₖ·σ and log wₖ·(1 - σ) of it, (B, K, n, *S)."""
+        u = self.rate * x[:, None] + self.offset
+        return u, self.log_weight + F.logsigmoid(u), self.log_weight + F.logsigmoid(-u)
 
 
 def apart(raw: Tensor, spread: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -11,7 +12,7 @@ Map = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def solve(
-    function: Map, y: Tensor, low: Tensor, high: Tensor, *, steps: int = 60
+    function: Map, y: Tensor, low: Tensor, high: Tensor, *, steps: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """x with f(x) = y between low and high, and log dx/dy.
 
@@ -20,15 +21,26 @@ def solve(
     Args:
         function: f, increasing: x -> (f(x), log df/dx), elementwise.
         y: where to solve; low and high, of its shape, bracket the solution.
-        steps: halvings of the bracket; float64 has 53 bits.
+        steps: halvings of the bracket; None: 8 more than y's dtype has digits.
     """
-    with torch.no_grad():
-        for _ in range(steps):
-            middle = (low + high) / 2
-            below = function(middle)[0] < y
-            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        x = (low + high) / 2
-    return refined(function, y, x)
+    return refined(function, y, bisected(lambda x: function(x)[0], y, low, high, steps=steps))
+
+
+@torch.no_grad()
+def bisected(
+    value: Callable[[Tensor], Tensor],
+    y: Tensor,
+    low: Tensor,
+    high: Tensor,
+    *,
+    steps: int | None = None,
+) -> Tensor:
+    """x with f(x) = y between low and high, but for rounding; `value` is f alone, see `solve`."""
+    for _ in range(8 - round(math.log2(torch.finfo(y.dtype).eps)) if steps is None else steps):
+        middle = (low + high) / 2
+        below = value(middle) < y
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return (low + high) / 2
 
 
 def refined(function: Map, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

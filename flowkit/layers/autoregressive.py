@@ -16,7 +16,6 @@ from flowkit.contract import (
     Shape,
     along_channels,
     exactly,
-    positions,
     require_at_least,
     require_channels,
     require_shape,
@@ -29,7 +28,7 @@ from flowkit.elementwise import (
     apply,
     require_elementwise,
 )
-from flowkit.layers.order import levels, of_order
+from flowkit.layers.order import levels, of_order, place_strides
 from flowkit.layers.with_net import WithNet, with_folded_net
 from flowkit.nets import MADE, MaskedConv
 from flowkit.nets.conditioner import Net, build
@@ -42,8 +41,10 @@ class Autoregressive(WithNet):
     (`axes`) all places before, from row to row, and at the place itself the channels before.
 
     One pass of the net forward. Back it is as many as the longest chain of elements that depend on
-    one another: C for a vector in order, fewer where an adjacency allows, and C·|S| passes over
-    everything for sequences and images, which is slow: 3072 for a colour picture of 32×32.
+    one another: C for a vector in order, fewer where an adjacency allows, C·T for a sequence. For
+    images it is C·H·W with a net that sees everything before. `MaskedConv` sees `reach` columns
+    ahead in the rows above, so places on a slant are found at once: C·(W + (reach + 1)·(H - 1))
+    passes over the whole picture, 375 for 3×32×32 and a reach of 2, which is slow all the same.
     `Inverse(Autoregressive(...))` is the other way round: one pass from noise to data (IAF).
 
     Args:
@@ -105,6 +106,7 @@ class Autoregressive(WithNet):
         self.register_buffer("level", level, persistent=False)
         self.depth = int(level.max()) + 1
         self.net = build(self, partial(net, **structure), channels, how.count, cond_channels)
+        self.reach = self.net.reach if isinstance(self.net, MaskedConv) else None
         if isinstance(self.net, MADE) and adjacency is None:
             self._require_plain(self.net)
 
@@ -121,10 +123,13 @@ class Autoregressive(WithNet):
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_channels(self, y, self.channels, axes=self.axes)
-        places = torch.arange(positions(y), device=y.device).reshape(y.shape[2:])
-        level = self.depth * places + along_channels(self.level, y)
+        level, last = along_channels(self.level, y), self.depth - 1
+        for axis, stride in enumerate(place_strides(y.shape[2:], self.reach), start=2):
+            index = torch.arange(y.shape[axis], device=y.device)
+            level = level + self.depth * stride * index.reshape(-1, *[1] * (y.dim() - axis - 1))
+            last += self.depth * stride * (y.shape[axis] - 1)
         x, logdet = torch.zeros_like(y), zero_logdet(y)
-        for known in range(self.depth * positions(y)):
+        for known in range(last + 1):
             found, logdet = apply(self.how, y, self.params(x, cond), inverse=True)
             # What isn't determined yet stays 0: it could be anything, infinity too.
             x = found.where(level == known, x)
@@ -138,7 +143,7 @@ class Autoregressive(WithNet):
             return super().given(cond)
         net = self.given_net(cond)
         bound = Autoregressive(self.channels, lambda *_, **__: net, self.how, axes=self.axes)
-        bound.level, bound.depth = self.level, self.depth
+        bound.level, bound.depth, bound.reach = self.level, self.depth, self.reach
         return bound
 
     def fold(self) -> Bijection:

@@ -11,6 +11,7 @@ from flowkit.elementwise import (
     Additive,
     Affine,
     Elementwise,
+    LogisticMixture,
     RationalQuadraticSpline,
     require_elementwise,
 )
@@ -84,4 +85,7 @@ class Coupling(WithNet):
                 lambda: cls(3, sequence, Additive(), cond_channels=2), (3, 4), (2,), name="sequence"
             ),
             Example(lambda: cls(3, mlp, spline, kept=2), (3,), name="spline"),
+            Example(
+                lambda: cls(2, mlp, LogisticMixture(2), cond_channels=2), (2,), (2,), name="mixture"
+            ),
         ]

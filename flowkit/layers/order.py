@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from flowkit.contract import Shape
 from flowkit.nets.masked import require_adjacency
 
 
@@ -42,3 +43,17 @@ def levels(who: object, adjacency: Tensor, channels: int) -> Tensor:
         f"{type(who).__name__}: expected an adjacency without a cycle, got one through "
         f"{(level == level.max()).nonzero().flatten().tolist()}"
     )
+
+
+def place_strides(sizes: Shape, reach: int | None) -> tuple[int, ...]:
+    """Steps s such that the place at index i of S has to wait for places of a smaller Σ sₖ·iₖ only.
+
+    A layer of the net sees earlier rows, and there `reach` places ahead on the axes that follow: a
+    step from there to here is of 1 at least if sₖ = 1 + reach·Σ_{later} s. With None, of a net that
+    sees anything earlier, Σ sₖ·iₖ counts the places.
+    """
+    strides, ahead = [], 0
+    for size in reversed(sizes):
+        strides.append(1 + ahead)
+        ahead += strides[-1] * (size - 1 if reach is None else min(reach, size - 1))
+    return tuple(reversed(strides))

@@ -7,7 +7,19 @@ from torch import Tensor, nn
 
 from flowkit.conditions import everywhere
 from flowkit.contract import Cond, Example, repeated, require_at_least
-from flowkit.elementwise import Affine, Elementwise, RationalQuadraticSpline, require_elementwise
+from flowkit.elementwise import (
+    Affine,
+    Bernstein,
+    BoundedSpline,
+    CircularSpline,
+    CubicRational,
+    DeepSigmoid,
+    Elementwise,
+    LogisticMixture,
+    RationalQuadraticSpline,
+    SinhArcsinh,
+    require_elementwise,
+)
 from flowkit.layers.parameterized import Parameterized
 
 
@@ -19,7 +31,7 @@ class Pointwise(Parameterized):
         how: the elementwise map.
         numbers: w (count·C,), the same at every place and for every sample; or (B, count·C) or
             (B, count·C, *S), for B samples or a multiple of them. None: (count·C,) learned numbers,
-            which start at 0, where every map of flowkit's is the identity.
+            which start at 0, where every map of flowkit's is the identity or near it.
 
     Raises:
         ValueError: there are more or fewer numbers.
@@ -61,4 +73,11 @@ class Pointwise(Parameterized):
             Example(lambda: cls(2), (2, 2, 3), name="affine"),
             Example(lambda: cls(3, RationalQuadraticSpline(4)), (3,), name="spline"),
             Example(lambda: cls(2, numbers=numbers), (2, 3), name="fixed"),
+            Example(lambda: cls(2, BoundedSpline(3)), (2,), name="bounded spline"),
+            Example(lambda: cls(2, CircularSpline(3)), (2,), name="circular spline"),
+            Example(lambda: cls(2, LogisticMixture(3)), (2,), name="logistic mixture"),
+            Example(lambda: cls(2, DeepSigmoid(3)), (2,), name="deep sigmoid"),
+            Example(lambda: cls(2, Bernstein(4)), (2,), name="Bernstein polynomial"),
+            Example(lambda: cls(2, CubicRational()), (2,), name="cubic-rational"),
+            Example(lambda: cls(2, SinhArcsinh()), (2,), name="sinh-arcsinh"),
         ]

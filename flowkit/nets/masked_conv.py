@@ -50,7 +50,8 @@ class MaskedConv(Conditioner):
     seen by all of them, at its own place and beside it, earlier or not.
 
     How far back an output sees is width // 2 + depth places on each axis. In pictures it sees a
-    cone above it and so nothing far to the right of that (the blind spot of PixelCNN).
+    cone above it and so nothing far to the right of that (the blind spot of PixelCNN): one layer
+    sees `reach` columns ahead in the rows above, reach = max(width // 2, 1).
 
     Args:
         channels: C.
@@ -86,6 +87,7 @@ class MaskedConv(Conditioner):
                 f"{axes} and {width} (vectors: MADE)"
             )
         self.cond_channels, self.axes = cond_channels, axes
+        self.reach = max(width // 2, 1)
         inputs = torch.arange(channels)
         units = (torch.arange(hidden) * channels // hidden)[:, None]
         outputs = inputs.repeat(count)[:, None]

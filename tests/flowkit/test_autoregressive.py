@@ -21,6 +21,7 @@ from flowkit import (
     StandardNormal,
     apply,
 )
+from flowkit.layers.order import place_strides
 
 NET = partial(MADE, hidden=16)
 HOWS = [Affine(), Additive(), RationalQuadraticSpline(4)]
@@ -210,6 +211,14 @@ def test_masked_convolutions_see_what_comes_before(kind):
         assert slopes[:, near & in_a_row].ne(0).all()
 
 
+def test_units_of_masked_convolutions_see_their_equals():
+    net = MaskedConv(3, 2, hidden=6, depth=1, width=3)
+    seen = torch.arange(6) // 2
+    assert net.first.mask[:, :, 1, 1].equal((seen[:, None] > torch.arange(3)).float())
+    assert net.between[0].mask[:, :, 1, 1].equal((seen[:, None] >= seen).float())
+    assert net.last.mask[:3, :, 0, 0].equal((torch.arange(3)[:, None] >= seen).float())
+
+
 def test_masked_convolutions_see_as_far_as_they_say():
     net = moved(MaskedConv(1, 1, hidden=4, depth=2, width=5, axes=1), by=0.5).double()
     slopes = jacobian(net, torch.randn(1, 12, dtype=torch.float64)).reshape(12, 12)
@@ -235,6 +244,41 @@ def test_inverse_with_places_is_the_inverse_one_by_one(kind, how):
     forth, logdet_forth = layer(x, cond)
     torch.testing.assert_close(forth, y)
     torch.testing.assert_close(logdet, -logdet_forth)
+
+
+@pytest.mark.parametrize(
+    ("places", "width", "passes"),
+    [((6,), 5, 6), ((4, 6), 3, 6 + 2 * 3), ((4, 6), 5, 6 + 3 * 3), ((4, 2), 7, 2 + 2 * 3)],
+)
+def test_places_on_a_slant_are_found_at_once(places, width, passes):
+    calls = []
+    net = partial(MaskedConv, hidden=4, depth=2, width=width)
+    layer = moved(Autoregressive(2, net, axes=len(places)), by=0.5).double()
+    layer.net.register_forward_hook(lambda *_: calls.append(1))
+    y = torch.randn(1, 2, *places, dtype=torch.float64)
+    x, _ = layer.inverse(y)
+    assert len(calls) == 2 * passes
+    torch.testing.assert_close(layer(x)[0], y)
+    # Any other net is taken to see everything before.
+    anything = Autoregressive(2, lambda *_, **__: layer.net, axes=len(places))
+    anything.reach = None
+    calls.clear()
+    torch.testing.assert_close(anything.inverse(y)[0], x)
+    assert len(calls) == y.numel()
+
+
+def test_no_element_waits_for_one_of_its_own_pass():
+    """Level by level, of an output none of what it sees is found in the same pass or later."""
+    sizes, reach = (4, 5), 2
+    net = moved(MaskedConv(1, 1, hidden=8, depth=3, width=5), by=0.5).double()
+    assert net.reach == reach
+    slopes = jacobian(net, torch.randn(1, *sizes, dtype=torch.float64)).reshape(20, 20)
+    rows, columns = place_strides(sizes, reach)
+    assert (rows, columns) == (3, 1)
+    level = (rows * torch.arange(4)[:, None] + columns * torch.arange(5)).flatten()
+    sees = slopes != 0
+    assert sees.any(1).sum() == 19
+    assert (level[:, None] > level)[sees].all()
 
 
 def test_density_is_nflows_density():

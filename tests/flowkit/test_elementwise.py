@@ -1,12 +1,39 @@
 """Elementwise maps: against other libraries, at their edges, and found numerically."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, is_dataclass
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from torch import distributions as td
 from torch.nn import functional as F
 
-from flowkit import Additive, Affine, ExpScale, Pointwise, RationalQuadraticSpline, apply, solve
+import flowkit.elementwise
+from flowkit import (
+    MADE,
+    MLP,
+    Additive,
+    Affine,
+    Autoregressive,
+    Bernstein,
+    BoundedSpline,
+    CircularSpline,
+    Coupling,
+    CubicRational,
+    DeepSigmoid,
+    Example,
+    ExpScale,
+    Injector,
+    LogisticMixture,
+    Pointwise,
+    RationalQuadraticSpline,
+    SinhArcsinh,
+    apply,
+    solve,
+)
+from flowkit.testing.checks import check_logdet, check_round_trip
 
 MAPS = [
     Additive(),
@@ -14,7 +41,27 @@ MAPS = [
     Affine(ExpScale(0.5)),
     RationalQuadraticSpline(),
     RationalQuadraticSpline(bins=3, bound=1.5),
+    BoundedSpline(),
+    BoundedSpline(bins=3, low=-4.0, high=2.0),
+    CircularSpline(),
+    CircularSpline(bins=3, low=0.0, high=1.0),
+    LogisticMixture(),
+    LogisticMixture(components=1),
+    DeepSigmoid(),
+    Bernstein(),
+    Bernstein(degree=1, bound=1.0),
+    CubicRational(),
+    SinhArcsinh(),
 ]
+CURVES = [LogisticMixture(), DeepSigmoid(), LogisticMixture(5), DeepSigmoid(2)]
+
+
+def test_every_map_is_here_and_among_the_examples():
+    exported = {getattr(flowkit.elementwise, name) for name in flowkit.elementwise.__all__}
+    maps = {one for one in exported if isinstance(one, type) and is_dataclass(one)}
+    assert maps == {type(how) for how in MAPS}
+    checked = {type(example.build().how) for example in Pointwise.examples()}
+    assert maps - {Additive} <= checked
 
 
 def inputs(how, batch=4, channels=3, places=(5,), seed=0, scale=2.0):
@@ -37,7 +84,13 @@ def test_it_is_increasing_with_the_slope_that_it_says(how):
     torch.testing.assert_close(log_back, -log_slope, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("how", MAPS)
+EVERYWHERE_THE_SAME = [how for how in MAPS if not isinstance(how, LogisticMixture | DeepSigmoid)]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [*EVERYWHERE_THE_SAME, LogisticMixture(1), LogisticMixture(spread=0), DeepSigmoid(spread=0)],
+)
 def test_numbers_of_zero_are_the_identity(how):
     x, params = inputs(how)
     y, log_slope = how.forward(x, torch.zeros_like(params))
@@ -50,6 +103,23 @@ def test_additive_shifts():
     y, log_slope = Additive().forward(x, params)
     assert y.equal(x + params[:, 0])
     assert not log_slope.any()
+
+
+@pytest.mark.parametrize("how", CURVES)
+def test_curves_start_near_the_identity_and_come_apart(how):
+    x = torch.linspace(-9, 9, 400, dtype=torch.float64).reshape(-1, 1)
+    params = torch.zeros(400, how.count, 1, dtype=torch.float64, requires_grad=True)
+    y, log_slope = how.forward(x, params)
+    # As the docstrings have it, and the shift that such slopes add up to.
+    assert -0.09 < log_slope.min() < log_slope.max() < 1e-9
+    assert (y - x).abs().max() < 0.2
+    # A Gaussian loss of some narrow and lopsided data: no unit learns the same as another.
+    (gradient,) = torch.autograd.grad((y**2 / 2 - log_slope)[150:230].sum(), params)
+    learned = gradient.sum(0)[:, 0]
+    count = how.components if isinstance(how, LogisticMixture) else how.units
+    for numbers in learned[: 3 * count].split(count):
+        apart = (numbers[:, None] - numbers).abs() + torch.eye(count, dtype=torch.float64)
+        assert apart.min() > 1e-3 * numbers.abs().max()
 
 
 def nflows_spline(how, x, params, inverse):
@@ -82,6 +152,215 @@ def test_spline_is_nflows_spline(how, inverse):
     # Two orders of the same float64 operations.
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(slope, expected_slope, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_bounded_spline_is_nflows_spline(inverse):
+    splines = pytest.importorskip("nflows.transforms.splines.rational_quadratic")
+    how = BoundedSpline(bins=5, low=-1.0, high=3.0)
+    _, params = inputs(how)
+    x = 4 * torch.rand(4, 3, 5, dtype=torch.float64) - 1
+    widths, heights, slopes = params.movedim(1, -1).split([5, 5, 6], dim=-1)
+    expected, expected_slope = splines.rational_quadratic_spline(
+        x,
+        widths,
+        heights,
+        slopes + math.log(math.expm1(1 - how.least)),
+        inverse=inverse,
+        left=how.low,
+        right=how.high,
+        bottom=how.low,
+        top=how.high,
+    )
+    got, slope = (how.inverse if inverse else how.forward)(x, params)
+    # Two orders of the same float64 operations.
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(slope, expected_slope, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_circular_spline_is_normflows_spline(inverse):
+    splines = pytest.importorskip("normflows.utils.splines")
+    how = CircularSpline(bins=5, low=-2.0, high=2.0)
+    _, params = inputs(how)
+    x = 4 * torch.rand(4, 3, 5, dtype=torch.float64) - 2
+    widths, heights, slopes = params.movedim(1, -1).chunk(3, dim=-1)
+    expected, expected_slope = splines.unconstrained_rational_quadratic_spline(
+        x,
+        widths,
+        heights,
+        slopes + math.log(math.expm1(1 - how.least)),
+        inverse=inverse,
+        tails="circular",
+        tail_bound=2.0,
+    )
+    got, slope = (how.inverse if inverse else how.forward)(x, params)
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(slope, expected_slope, rtol=1e-8, atol=1e-8)
+
+
+def test_circular_spline_keeps_turns():
+    how = CircularSpline(bins=4, low=1.0, high=4.0)
+    x, params = inputs(how)
+    y, log_slope = how.forward(x, params)
+    for turns in (-2, 1, 1000):
+        further, same = how.forward(x + 3 * turns, params)
+        torch.testing.assert_close(further, y + 3 * turns, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(same, log_slope, rtol=0, atol=1e-8)
+    ends = [torch.full_like(x, end) for end in (1.0, 4.0 - 1e-12)]
+    (low, slope_low), (high, slope_high) = (how.forward(end, params) for end in ends)
+    torch.testing.assert_close(low, ends[0])
+    torch.testing.assert_close(high, ends[1])
+    torch.testing.assert_close(slope_low, slope_high, rtol=0, atol=1e-6)
+
+
+def test_bounded_spline_maps_its_interval_onto_itself_and_goes_straight_on():
+    how = BoundedSpline(bins=4, low=-1.0, high=3.0)
+    x, params = inputs(how)
+    inside = 4 * torch.rand_like(x) - 1
+    y, _ = how.forward(inside, params)
+    assert ((y > -1) & (y < 3)).all()
+    for end, out in ((-1.0, -1), (3.0, 1)):
+        at = torch.full_like(x, end)
+        value, log_slope = how.forward(at, params)
+        torch.testing.assert_close(value, at)
+        beyond, log_beyond = how.forward(at + 2 * out, params)
+        torch.testing.assert_close(beyond, end + 2 * out * log_slope.exp())
+        torch.testing.assert_close(log_beyond, log_slope)
+        _, just_inside = how.forward(at - 1e-12 * out, params)
+        # In bins as narrow as 4e-3 a slope may change by 1e3 for each unit.
+        torch.testing.assert_close(just_inside, log_slope, rtol=0, atol=1e-8)
+
+
+def mixture_of(logits, means, widths):
+    """torch.distributions' mixture of logistics, its components last."""
+    uniform = td.Uniform(torch.zeros_like(means), torch.ones_like(means))
+    maps = [td.SigmoidTransform().inv, td.AffineTransform(means, widths)]
+    components = td.TransformedDistribution(uniform, maps)
+    return td.MixtureSameFamily(td.Categorical(logits=logits), components, validate_args=False)
+
+
+def test_logistic_mixture_is_the_distribution_function_of_torch():
+    how = LogisticMixture(components=4, affine=Affine(ExpScale(1.0)), spread=0.5)
+    x, params = inputs(how)
+    logits, means, raw, affine = params.split([4, 4, 4, 2], dim=1)
+    places = torch.tensor([-0.375, -0.125, 0.125, 0.375], dtype=torch.float64).reshape(4, 1, 1)
+    widths = (5 * torch.tanh(raw / 5)).exp()
+    mixture = mixture_of(*(part.movedim(1, -1) for part in (logits, means + places, widths)))
+    below = mixture.cdf(x)
+    curve = 0.999 * below.logit() + 0.001 * x
+    scale = torch.tanh(affine[:, 1]).exp()
+    y, log_slope = how.forward(x, params)
+    # A distribution function this near 1 leaves few digits of 1 minus it.
+    some = (below > 1e-4) & (below < 1 - 1e-4)
+    assert some.double().mean() > 0.7
+    torch.testing.assert_close(y[some], ((curve + affine[:, 0]) * scale)[some])
+    slope = 0.999 * mixture.log_prob(x).exp() / (below * (1 - below)) + 0.001
+    torch.testing.assert_close(log_slope[some], (slope * scale).log()[some])
+
+
+def test_deep_sigmoid_is_the_papers_equation():
+    how = DeepSigmoid(units=3, spread=0.0, least=1e-6)
+    x, params = inputs(how)
+    w, a, b = params.chunk(3, dim=1)
+    # softplus⁻¹(1), which makes a = 1 of a raw 0.
+    a = F.softplus(a + math.log(math.expm1(1)))
+    expected = (w.softmax(1) * torch.sigmoid(a * x[:, None] + b)).sum(1).logit()
+    y, _ = how.forward(x, params)
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)  # `least`, and logit's digits
+
+
+def test_bernstein_polynomial_is_scipys():
+    interpolate = pytest.importorskip("scipy.interpolate")
+    how = Bernstein(degree=7, bound=3.0)
+    _, params = inputs(how, 1, 1, ())
+    x = torch.linspace(-3, 3, 50, dtype=torch.float64).reshape(50, 1)
+    y, log_slope = how.forward(x, params.expand(50, -1, -1))
+    middle, raw = params[0, 0, 0].item(), params[0, 1:, 0].numpy()
+    steps = np.exp(2 * np.tanh(raw / 2)) * 6 / 7
+    theta = np.concatenate([[0], np.cumsum(steps)])
+    theta += middle - theta[-1] / 2
+    polynomial = interpolate.BPoly(theta[:, None], [-3, 3])
+    np.testing.assert_allclose(y[:, 0], polynomial(x[:, 0]), rtol=1e-12, atol=1e-12)
+    slopes = polynomial.derivative()(x[:, 0])
+    np.testing.assert_allclose(log_slope[:, 0].exp(), slopes, rtol=1e-11)
+    far, log_far = how.forward(x[-1:] + 4, params)
+    np.testing.assert_allclose(far.item(), theta[-1] + 4 * slopes[-1], rtol=1e-12)
+    np.testing.assert_allclose(log_far.exp().item(), slopes[-1], rtol=1e-12)
+
+
+def test_cubic_rational_is_inverted_by_the_root_of_its_cubic():
+    how = CubicRational()
+    y, params = inputs(how, 6, 2, (), scale=5.0)
+    x, _ = how.inverse(y, 3 * params)
+    alpha = (1 - how.least) * (9 / (1 + 8 * (-3 * params[:, 0]).exp()) - 1)
+    beta = (2 * torch.tanh(3 * params[:, 1] / 2)).exp()
+    w = y - 3 * params[:, 2]
+    for index in np.ndindex(6, 2):
+        a, b, c = alpha[index].item(), beta[index].item(), w[index].item()
+        roots = np.roots([b, -b * c, 1 + a, -c])
+        (real,) = roots[np.abs(roots.imag) < 1e-9].real
+        # numpy's roots are eigenvalues.
+        assert (x - 3 * params[:, 2])[index].item() == pytest.approx(real, rel=1e-8, abs=1e-8)
+
+
+def test_cubic_rational_stays_increasing_to_its_bounds():
+    how = CubicRational(least=0.01)
+    x = torch.linspace(-20, 20, 20001, dtype=torch.float64).reshape(-1, 1)
+    for raw, least, greatest in ((-1e3, 0.01, None), (1e3, 0.01, 1 + 8 * 0.99)):
+        params = torch.tensor([raw, 0.0, 0.0], dtype=torch.float64).reshape(1, 3, 1)
+        slope = how.forward(x, params.expand(20001, -1, -1))[1].exp()
+        assert slope.min().item() == pytest.approx(least, rel=1e-4)
+        assert greatest is None or slope.max().item() == pytest.approx(greatest, rel=1e-9)
+
+
+def test_sinh_arcsinh_is_johnsons_with_another_end():
+    """asinh(y) is normal where x has Johnson's S_U distribution: asinh(y) = δ·asinh(x) - ε."""
+    stats = pytest.importorskip("scipy.stats")
+    how = SinhArcsinh(skew=2.0)
+    x, params = inputs(how)
+    epsilon, delta = 2 * torch.tanh(params[:, 0] / 2), torch.tanh(params[:, 1]).exp()
+    y, _ = how.forward(x, params)
+    below = stats.johnsonsu.cdf(x, -epsilon, delta)
+    some = (below > 1e-6) & (below < 1 - 1e-6)
+    assert some.mean() > 0.7
+    expected = np.sinh(stats.norm.ppf(below))
+    np.testing.assert_allclose(y[some], expected[some], rtol=1e-8, atol=1e-8)
+
+
+FAR = [0.0, 1.0, -1.0, math.pi, 5.0, -5.0, 1e-300, 30.0, 1e3, 1e6, -1e6]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [0.0, 1.0, 30.0])
+@pytest.mark.parametrize("how", MAPS)
+def test_far_away_and_with_large_numbers_all_is_finite(how, size, dtype):
+    x = torch.tensor(FAR, dtype=dtype).reshape(-1, 1).requires_grad_()
+    _, params = inputs(how, len(FAR), 1, ())
+    params = (size * params).to(dtype).requires_grad_()
+    for direction in (how.forward, how.inverse):
+        y, log_slope = direction(x, params)
+        assert y.isfinite().all()
+        assert log_slope.isfinite().all()
+        loss = y.sum() + log_slope.sum()
+        grads = torch.autograd.grad(loss, (x, params), materialize_grads=True)
+        assert all(grad.isfinite().all() for grad in grads)
+
+
+@pytest.mark.parametrize("how", [how for how in MAPS if type(how) not in (Additive, Affine)])
+@pytest.mark.parametrize(
+    "family",
+    [
+        partial(Coupling, 2, partial(MLP, hidden=6)),
+        partial(Autoregressive, 2, partial(MADE, hidden=8)),
+        partial(Injector, 2, partial(MLP, hidden=6)),
+    ],
+    ids=["Coupling", "Autoregressive", "Injector"],
+)
+def test_every_map_in_every_family(family, how):
+    example = Example(lambda: family(how, cond_channels=2), (2,), (2,))
+    check_logdet(example)
+    check_round_trip(example)
 
 
 @pytest.mark.parametrize("where", [0.0, 5.0, -5.0, 5.000001, -1e6, 1e6, 1e-300])
@@ -129,6 +408,29 @@ def test_nan_stays_nan():
 def test_impossible_splines_are_refused(options):
     with pytest.raises(ValueError, match="RationalQuadraticSpline: expected bins >= 2, bound > 0"):
         RationalQuadraticSpline(**options)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        partial(BoundedSpline, bins=1),
+        partial(BoundedSpline, low=1.0),
+        partial(BoundedSpline, high=math.inf),
+        partial(CircularSpline, least=0.5),
+        partial(LogisticMixture, 0),
+        partial(LogisticMixture, least=0.0),
+        partial(DeepSigmoid, spread=-1.0),
+        partial(DeepSigmoid, spread=math.nan),
+        partial(Bernstein, 0),
+        partial(Bernstein, 65),
+        partial(Bernstein, bound=math.inf),
+        partial(CubicRational, least=1.0),
+        partial(SinhArcsinh, skew=0.0),
+    ],
+)
+def test_impossible_maps_are_refused(build):
+    with pytest.raises(ValueError, match=f"{build.func.__name__}: expected .*, got "):
+        build()
 
 
 @pytest.mark.parametrize("how", MAPS)

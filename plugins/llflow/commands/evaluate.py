@@ -112,11 +112,13 @@ def _saved(scenes: Iterable[Scene], folders: dict[str, Path]) -> Iterator[Scene]
         yield scene
 
 
-def _identified(name: str) -> dict[str, str]:
+def _identified(name: str) -> dict[str, Any]:
     import hashlib
 
     from llflow.network import checkpoint
 
     shipped = name in checkpoint.shipped()
     file = checkpoint.DEFAULTS / f"{name}.safetensors" if shipped else Path(name)
-    return {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    identified = {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    trained = checkpoint.trained(file)
+    return identified if trained is None else identified | {"trained": trained}

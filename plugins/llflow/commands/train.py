@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from llflow.training.recipe import Recipe
 
 DEFAULT = "fine-tune"
+NO_SPLIT = "none"
 RECIPES = sorted(path.stem for path in (Path(__file__).parents[1] / "recipes").glob("*.toml"))
 EPILOG = """\b
 examples:
   llflow train --data MYPAIRS
   llflow train --data LOL/our485 --recipe small --out runs/small --device cuda
   llflow train --data LOL/our485 --recipe mine.toml --learning-rate 2e-4
+  llflow train --data LOL/our485 --recipe tiny --split none
   torchrun --nproc-per-node 4 -m llflow train --data LOL/our485 --recipe large
 """
 
@@ -101,7 +103,8 @@ def _option(field: Any, shipped: Any, choices: Any) -> click.Option:
 @click.option(
     "--split",
     metavar="SPLIT",
-    help="Hold out what another run did: its split.json, or the name of shipped weights.",
+    help="Hold out what another run did: its split.json, or the name of shipped weights; or none: "
+    "train on all pairs, validate nothing, and keep the last averaged weights.",
 )
 @click.option(
     "--allow-leaks",
@@ -175,10 +178,14 @@ def command(
         save_every=save_every,
         tensorboard=tensorboard,
     )
-    if not math.isfinite(best):
+    if best is None:
+        weights = shown(run / "last.safetensors")
+        click.echo(f"{weights}: trained on all {len(training)} pairs, none held out")
+    elif not math.isfinite(best):
         raise ArithmeticError("no validation gave a finite PSNR, so no weights were kept")
-    weights = shown(run / "best.safetensors")
-    click.echo(f"{weights}: validation PSNR {best:.2f} dB")
+    else:
+        weights = shown(run / "best.safetensors")
+        click.echo(f"{weights}: validation PSNR {best:.2f} dB")
     click.echo(f"use them: llflow enhance dark.jpg --weights {weights}")
 
 
@@ -189,16 +196,21 @@ def _parts(
     scenes: Path | None,
     split: str | None,
     allow_leaks: bool,
-) -> tuple[list[PairFiles], list[PairFiles]]:
-    """Pairs for training and validation: as the run has them, as asked for, by scene."""
+) -> tuple[list[PairFiles], list[PairFiles] | None]:
+    """Pairs for training and validation: as the run has them, as asked for, by scene; None if none
+    are to be held out."""
     from llflow import data
 
     pairs, goes_on = data.find_pairs(folder), (run / "last.pt").exists()
+    if split == NO_SPLIT:
+        return pairs, None
     if split or goes_on:
         parts = read_split(split or str(run / "split.json"))
         training, validation = (data.named(pairs, parts[p]) for p in ("training", "validation"))
         if not split and len(training) + len(validation) < len(pairs):
             raise data.DataError(f"{folder}: has pairs that the run in {run} doesn't know")
+        if not parts["validation"]:
+            return training, None
     else:
         clusters = data.read_clusters(scenes) if scenes else None
         training, validation = data.hold_out(pairs, clusters, recipe.held_out, recipe.seed)

@@ -30,11 +30,20 @@ class CheckpointError(LLFlowError, ValueError):
     """A file doesn't hold weights of LLFlow, or holds damaged ones."""
 
 
-def save(model: LLFlow, path: Path) -> None:
-    """Write weights and configuration; the file appears whole or not at all."""
+def save(model: LLFlow, path: Path, trained: Mapping[str, Any] | None = None) -> None:
+    """Write weights and configuration, and how they were trained if that is told; the file appears
+    whole or not at all."""
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    content = save_tensors(tensors, {"llflow": json.dumps(described(model.config))})
+    # One entry: safetensors writes several in any order, and the bytes are to repeat.
+    told = described(model.config) | ({} if trained is None else {"trained": dict(trained)})
+    content = save_tensors(tensors, {"llflow": json.dumps(told)})
     write_atomically(path, lambda file: file.write(content))
+
+
+def trained(path: Path) -> dict[str, Any] | None:
+    """What `save` was told of the training; None if nothing."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["llflow"]).get("trained")
 
 
 def described(config: Config | LeanConfig) -> dict[str, Any]:
@@ -50,6 +59,7 @@ def configuration(values: Mapping[str, Any]) -> Config | LeanConfig:
         TypeError, ValueError: it isn't one.
     """
     settings = dict(values)
+    settings.pop("trained", None)
     name = settings.pop("kind", "authors")
     if name not in KINDS:
         raise ValueError(f"expected kind among {', '.join(KINDS)}, got {name!r}")

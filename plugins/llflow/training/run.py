@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 SAVE_AFTER = 300  # seconds, where `save_every` steps take longer
 RECORD_EVERY = 20  # steps
+BEST, LAST = "best.safetensors", "last.safetensors"
+NOTHING_HELD_OUT = "nothing is held out: the last averaged weights are the result"
 MEASURED = 25  # steps, from whose median a budget of hours becomes a number of steps
 
 
@@ -58,7 +60,7 @@ class Run:
         self,
         recipe: Recipe,
         training: Sequence[data.PairFiles],
-        validation: Sequence[data.PairFiles],
+        validation: Sequence[data.PairFiles] | None,
         out: Path,
         *,
         processes: Processes,
@@ -74,12 +76,16 @@ class Run:
         self.out, self.processes, self.device = out, processes, device
         self.interruption = interruption
         self.validate_every, self.save_every = validate_every, save_every
-        self.watched = validation[:: max(1, len(validation) // watched)]
+        self.watched = validation and validation[:: max(1, len(validation) // watched)]
         _check_batches(recipe, processes)
         if photographs is not None and not recipe.synthetic_share:
             raise ValueError("photographs only count in a recipe with synthetic_share > 0")
         is_new = bool(processes.from_first(not (out / "last.pt").exists()))
-        split = {"training": [p.name for p in training], "validation": [p.name for p in validation]}
+        _require_pairs(training, validation)
+        self.split = split = {
+            "training": [pair.name for pair in training],
+            "validation": [pair.name for pair in validation or ()],
+        }
         _check(split, out, is_new)
         self.state = _state(recipe, device, out, is_new)
         self.recipe = self.state.recipe
@@ -126,13 +132,16 @@ class Run:
         best until training finds better."""
         if self.log is None:
             return
-        state = self.state
-        if self.recipe.weights:
-            state.best = validation_psnr(state.model, self.watched)
+        state, watched = self.state, self.watched
+        if watched is None:
+            log.info(NOTHING_HELD_OUT)
+            self.log.write(0, event=NOTHING_HELD_OUT)
+        elif self.recipe.weights:
+            state.best = validation_psnr(state.model, watched)
             self.log.write(0, psnr=state.best)
         self.save()
-        if self.recipe.weights:
-            checkpoint.save(state.model, self.out / "best.safetensors")
+        if watched is not None and self.recipe.weights:
+            self._keep(state.model, BEST)
 
     def batches(self) -> Iterator[list[Batch]]:
         """This process's samples of every step that is left, in the recipe's parts.
@@ -227,10 +236,13 @@ class Run:
         )
 
     def validate(self) -> None:
-        """Score the averaged weights; the best so far are kept."""
+        """Score the averaged weights; the best so far are kept. Without validation, these are."""
         if self.log is None:
             return
         state = self.state
+        if self.watched is None:
+            self._keep(state.average, LAST)
+            return
         psnr = validation_psnr(state.average, self.watched)
         self.log.write(state.step, psnr=psnr)
         self.log.show(state.step, side_by_side(state.average, self.watched))
@@ -240,7 +252,15 @@ class Run:
         )
         if psnr > state.best:
             state.best = psnr
-            checkpoint.save(state.average, self.out / "best.safetensors")
+            self._keep(state.average, BEST)
+
+    def _keep(self, model: LLFlow, name: str) -> None:
+        trained = {
+            "pairs": len(self.split["training"]),
+            "held_out": len(self.split["validation"]),
+            "step": self.state.step,
+        }
+        checkpoint.save(model, self.out / name, trained)
 
     @property
     def is_overdue(self) -> bool:
@@ -275,12 +295,17 @@ def _check_batches(recipe: Recipe, processes: Processes) -> None:
             )
 
 
-def _check(split: dict[str, list[str]], out: Path, is_new: bool) -> None:
-    if not all(split.values()):
+def _require_pairs(
+    training: Sequence[data.PairFiles], validation: Sequence[data.PairFiles] | None
+) -> None:
+    if not training or (validation is not None and not validation):
         raise data.DataError("too few scenes: none left for training or for validation")
+
+
+def _check(split: dict[str, list[str]], out: Path, is_new: bool) -> None:
     if not is_new and data.read_split(out / "split.json") != split:
         raise ValueError(f"{out}: that run has other pictures or scenes; choose another folder")
-    if is_new and (out / "best.safetensors").exists():
+    if is_new and any((out / name).exists() for name in (BEST, LAST)):
         raise ValueError(f"{out}: has weights but no last.pt to go on from; choose another folder")
 
 

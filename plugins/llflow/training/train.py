@@ -19,7 +19,7 @@ from llflow.training.run import Run
 def train(
     recipe: Recipe,
     training: Sequence[PairFiles],
-    validation: Sequence[PairFiles],
+    validation: Sequence[PairFiles] | None,
     out: Path,
     *,
     photographs: Path | None = None,
@@ -28,14 +28,16 @@ def train(
     validation_pictures: int = 16,
     save_every: int = 100,
     tensorboard: bool = False,
-) -> float:
+) -> float | None:
     """Train, or go on where the run in `out` stopped.
 
     `out` receives best.safetensors (averaged weights, best validation PSNR), last.pt (everything to
     go on from), log.jsonl, split.json, pictures/ (validation scenes as they improve), and
-    tensorboard/ if asked for. A run that was killed and started again ends with the same weights,
-    bit by bit, on the same machine with the same number of threads and processes. With a budget
-    of hours that holds from the step on at which the number of steps was fixed.
+    tensorboard/ if asked for. Without validation, the result is last.safetensors in place of
+    best.safetensors: the averaged weights of the last step. A run that was killed and started
+    again ends with the same weights, bit by bit, on the same machine with the same number of
+    threads and processes. With a budget of hours that holds from the step on at which the number
+    of steps was fixed.
 
     A step whose loss or gradient isn't finite, or whose gradient is as wild as the recipe has it,
     is skipped. After five in a row, weights and optimiser go back to what they were at the last
@@ -51,18 +53,19 @@ def train(
     Args:
         recipe: the settings; on going on, `steps` may differ, the rest has to be the same.
         training: the pairs to learn from.
-        validation: pairs of other scenes, see `data.hold_out`.
+        validation: pairs of other scenes, see `data.hold_out`; None to validate nothing, so that
+            every pair may be learnt from.
         out: the run's folder.
         photographs: a folder of bright ones without dark partners, which join the pairs in the
             recipe's share of synthetic samples. On going on, the same has to be given again.
         device: where to compute.
-        validate_every: steps between validations.
+        validate_every: steps between validations; without any, between writes of the weights.
         validation_pictures: how many of the held-out pictures each of them scores, evenly spread.
         save_every: steps between saves of last.pt.
         tensorboard: write events for TensorBoard too.
 
     Returns:
-        The best validation PSNR in dB.
+        The best validation PSNR in dB; None without validation.
 
     Raises:
         KeyboardInterrupt: it was interrupted.
@@ -118,4 +121,4 @@ def train(
                 run.validate()
             if state.step % save_every == 0 or run.is_over or run.is_overdue:
                 run.save()
-        return processes.from_first(state.best)
+        return None if validation is None else processes.from_first(state.best)

@@ -1,0 +1,72 @@
+"""Uniform noise in a box."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, Uniform
+
+from flowkit.conditions import batch_of
+from flowkit.contract import Cond, Shape, wide
+from flowkit.density.base import require_noise_shape
+
+
+class BoxUniform(nn.Module):
+    """p(z) = 1/volume for low <= z <= high, both ends among it, 0 elsewhere (log-density -∞).
+
+    For bijections onto the box, such as those of a `BoundedSpline`. A temperature draws z nearer to
+    the middle, above 1 out of the box; `noise=`, which is normal, is refused.
+
+    Args:
+        low, high: numbers, or tensors that together broadcast to (C, *S); finite, low < high.
+        shape: (C, *S) of the noise, or C alone; None where the tensors have it.
+
+    Raises:
+        ValueError: the box is empty or not finite, or nothing tells a shape (C, *S).
+    """
+
+    conditional = False
+    low: Tensor
+    high: Tensor
+
+    def __init__(
+        self, low: Tensor | float, high: Tensor | float, shape: int | Shape | None = None
+    ) -> None:
+        super().__init__()
+        low, high = (torch.as_tensor(end, dtype=torch.get_default_dtype()) for end in (low, high))
+        if shape is None:
+            shape = tuple(torch.broadcast_shapes(low.shape, high.shape))
+        shape = require_noise_shape(self, shape)
+        try:
+            low, high = low.expand(shape).clone(), high.expand(shape).clone()
+        except RuntimeError as error:
+            raise ValueError(
+                f"BoxUniform: expected ends that broadcast to {shape}, got {tuple(low.shape)} and "
+                f"{tuple(high.shape)}"
+            ) from error
+        if not (low.isfinite() & high.isfinite() & (low < high)).all():
+            raise ValueError(
+                f"BoxUniform: expected finite low < high, got {low.tolist()} and {high.tolist()}"
+            )
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
+
+    def forward(self, cond: Cond = None) -> Independent:
+        """Batch shape (B,) for a condition of B samples, () without; event shape (C, *S)."""
+        box = Closed(wide(self.low), wide(self.high), validate_args=False)
+        uniform = Independent(box, self.low.dim(), validate_args=False)
+        return uniform if cond is None else uniform.expand((batch_of("Flow", cond),))
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.low.shape)}"
+
+
+class Closed(Uniform):
+    """torch's uniform distribution, and its upper end: a pixel may well be 1 exactly."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        outside = (value < self.low) | (value > self.high)
+        density = -(self.high - self.low).log() + torch.zeros_like(value)
+        return density.masked_fill(outside, -math.inf).where(~value.isnan(), value)

@@ -1,0 +1,350 @@
+"""fit: maximum likelihood for those who want no training loop of their own."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import os
+import pickle
+import secrets
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from flowkit.conditions import batch_of
+from flowkit.contract import Bijection, Cond
+from flowkit.density import Augmented, Dequantized, Flow, initialize
+
+RECENT, TOO_MANY = 100, 10
+"""More than TOO_MANY of the RECENT steps that aren't finite are an error."""
+
+
+@dataclass
+class Fitted:
+    """What `fit` did.
+
+    Args:
+        train: mean of -log p over the training samples, by epoch, in nats for a sample.
+        validation: likewise over the samples held out; NaN without any.
+        best_epoch: the epoch whose weights the density has now, from 0; the last without
+            validation.
+        steps: steps of the optimiser, skipped ones among them.
+        skipped: steps whose loss or gradient wasn't finite, which changed nothing.
+    """
+
+    train: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    best_epoch: int = -1
+    steps: int = 0
+    skipped: int = 0
+
+    @property
+    def best(self) -> float:
+        """The loss of the best epoch, validated if there is validation."""
+        losses = self.train if math.isnan(self.validation[self.best_epoch]) else self.validation
+        return losses[self.best_epoch]
+
+
+def fit(
+    density: Flow | Dequantized | Augmented,
+    data: Tensor,
+    cond: Cond = None,
+    *,
+    validation: float = 0.1,
+    batch: int = 256,
+    epochs: int = 100,
+    steps: int | None = None,
+    learning_rate: float = 1e-3,
+    patience: int | None = 20,
+    clip: float = 10.0,
+    initialized: bool = False,
+    seed: int = 0,
+    progress: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> Fitted:
+    """Maximise Σ log p(data | cond) over the density's parameters, by Adam in minibatches.
+
+    A share of the samples is held out. After each epoch the mean of -log p is taken over it; the
+    weights where it was least are those that the density has in the end, and `patience` epochs
+    without a better one end the training. A step whose loss or gradient isn't finite is skipped and
+    counted. The same seed gives the same weights, on the same machine, also after an interruption;
+    the global random state is as before.
+
+    Args:
+        density: a `Flow`, `Dequantized` or `Augmented`, on its device; changed in place.
+        data: (N, C, *S), finite; batches are moved to the density's device.
+        cond: the conditions of these N samples: a tensor (N, ...) or a mapping of such.
+        validation: share of the samples that is held out, in [0, 1). 0: none; then all epochs are
+            trained, and the last weights stay.
+        batch: samples in a step.
+        epochs: at most so many passes over the data.
+        steps: at most so many steps.
+        learning_rate: of Adam.
+        patience: epochs without a better one after which to stop; None: never.
+        clip: largest norm of a gradient; longer ones are shortened to it.
+        initialized: the density has been initialised or trained before, so that the first batch
+            isn't passed to `flowkit.initialize`.
+        seed: of the split, the order and whatever the density draws.
+        progress: show a bar.
+        checkpoint: a file that is written after each epoch, whole or not at all, and from which an
+            interrupted training goes on if `fit` is called again in the same way, with the same
+            results (`epochs` and `patience` may be others).
+
+    Raises:
+        TypeError: density or data are something else.
+        ValueError: an argument is out of range, data isn't finite, cond is for another number of
+            samples, or the checkpoint is none, or of another training.
+        OSError: the checkpoint can't be read or written.
+        FloatingPointError: too many steps weren't finite; the weights are the last finite ones.
+    """
+    _require(density, data, cond)
+    whole = {"batch": batch, "epochs": epochs, "steps": steps, "patience": patience, "seed": seed}
+    for name, value in whole.items():
+        optional = value is None and name in ("steps", "patience")
+        least = 0 if name == "seed" else 1
+        fits = optional or (type(value) is int and value >= least)
+        _require_range(name, value, fits, f"as an integer >= {least}")
+    _require_range("validation", validation, 0 <= validation < 1, "in [0, 1)")
+    _require_range("learning_rate", learning_rate, 0 < learning_rate < math.inf, "> 0")
+    _require_range("clip", clip, clip > 0, "> 0")
+    held, train = _split(len(data), validation, seed)
+    per_epoch = math.ceil(len(train) / batch)
+    total = epochs * per_epoch if steps is None else min(steps, epochs * per_epoch)
+    training = Training(density, data, cond, batch, learning_rate, clip)
+    record = training.record
+    path = None if checkpoint is None else Path(checkpoint)
+    settings = (
+        {}
+        if path is None
+        else {
+            "data": _digest(data),
+            "cond": _digest(cond),
+            "validation": validation,
+            "batch": batch,
+            "steps": steps,
+            "learning_rate": learning_rate,
+            "clip": clip,
+            "seed": seed,
+        }
+    )
+    if path is not None and not path.parent.is_dir():
+        raise FileNotFoundError(f"fit: expected a folder for the checkpoint, got {path.parent}")
+    if path is not None and path.exists():
+        training.load(path, settings)
+    elif not initialized:
+        with _seeded(training.device, seed, -1):
+            initialize(density, *training.rows(train[:batch]))
+    mode = density.training
+    with tqdm(total=total, initial=record.steps, disable=not progress, unit="step") as bar:
+        while record.steps < total and not training.waited(patience):
+            with _seeded(training.device, seed, len(record.train)):
+                batches = train[torch.randperm(len(train))].split(batch)
+                record.train.append(training.epoch(batches[: total - record.steps], bar))
+            with _seeded(training.device, seed, -2):
+                record.validation.append(training.validate(held))
+            training.keep_the_best()
+            bar.set_postfix(train=record.train[-1], validation=record.validation[-1])
+            if path is not None:
+                training.save(path, settings)
+    density.load_state_dict(training.best)
+    density.train(mode)
+    return record
+
+
+class Training:
+    """The state of a training, from epoch to epoch."""
+
+    def __init__(
+        self,
+        density: Flow | Dequantized | Augmented,
+        data: Tensor,
+        cond: Cond,
+        batch: int,
+        learning_rate: float,
+        clip: float,
+    ) -> None:
+        self.density, self.data, self.cond = density, data, cond
+        self.batch, self.clip = batch, clip
+        self.learned = [p for p in density.parameters() if p.requires_grad]
+        if not self.learned:
+            raise ValueError("fit: expected a density with parameters to learn, got none")
+        self.device = self.learned[0].device
+        self.adam = torch.optim.Adam(self.learned, lr=learning_rate)
+        self.record = Fitted()
+        self.best: dict[str, Tensor] = {}
+        self.recent: deque[bool] = deque(maxlen=RECENT)
+
+    def rows(self, rows: Tensor) -> tuple[Tensor, Cond]:
+        return self.data[rows].to(self.device), _rows(self.cond, rows, self.device)
+
+    def epoch(self, batches: tuple[Tensor, ...], bar: tqdm) -> float:
+        """The mean loss of one epoch, over the samples of steps that were finite."""
+        self.density.train()
+        total, samples = 0.0, 0
+        for rows in batches:
+            loss = -self.density(*self.rows(rows)).mean()
+            self.adam.zero_grad()
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(self.learned, self.clip)
+            finite = bool(loss.isfinite() & norm.isfinite())
+            if finite:
+                self.adam.step()
+                total, samples = total + loss.item() * len(rows), samples + len(rows)
+            self._count(finite)
+            bar.update()
+        return total / samples if samples else math.nan
+
+    def _count(self, finite: bool) -> None:
+        self.record.steps += 1
+        self.record.skipped += not finite
+        self.recent.append(not finite)
+        if sum(self.recent) > TOO_MANY:
+            raise FloatingPointError(
+                f"fit: expected finite losses and gradients, got {sum(self.recent)} of the last "
+                f"{len(self.recent)} steps without (step {self.record.steps}); lower "
+                "learning_rate, bring the data to mean 0 and deviation 1 (Standardize, ActNorm), "
+                "or look which samples have log_prob -inf"
+            )
+
+    @torch.no_grad()
+    def validate(self, held: Tensor) -> float:
+        if not len(held):
+            return math.nan
+        self.density.eval()
+        losses = [-self.density(*self.rows(rows)).double().sum() for rows in held.split(self.batch)]
+        return (torch.stack(losses).sum() / len(held)).item()
+
+    def keep_the_best(self) -> None:
+        losses = self.record.validation
+        finite = [loss for loss in losses if math.isfinite(loss)]
+        if not finite or losses[-1] == min(finite):
+            self.record.best_epoch = len(losses) - 1
+            self.best = copy.deepcopy(self.density.state_dict())
+
+    def waited(self, patience: int | None) -> bool:
+        """Whether there has been no better epoch for so many."""
+        losses = self.record.validation
+        if patience is None or not losses or math.isnan(losses[self.record.best_epoch]):
+            return False
+        return len(losses) - 1 - self.record.best_epoch >= patience
+
+    def save(self, path: Path, settings: dict[str, Any]) -> None:
+        state = {
+            "fit": settings,
+            "density": self.density.state_dict(),
+            "best": self.best,
+            "adam": self.adam.state_dict(),
+            "record": asdict(self.record),
+            "recent": list(self.recent),
+        }
+        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+        try:
+            with temporary.open("xb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def load(self, path: Path, settings: dict[str, Any]) -> None:
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            saved = state["fit"]
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"fit: {path}: expected a checkpoint of fit, got another kind of file, or a "
+                "damaged one (checkpoint= names another)"
+            ) from error
+        if different := [name for name in settings if saved.get(name) != settings[name]]:
+            came = ", ".join(f"{n}={settings[n]} after {saved.get(n)}" for n in different)
+            raise ValueError(
+                f"fit: {path}: expected the training that the checkpoint is of, got {came} "
+                "(checkpoint= names another, or remove it to start over)"
+            )
+        try:
+            self.density.load_state_dict(state["density"])
+        except RuntimeError as error:
+            raise ValueError(
+                f"fit: {path}: expected the density that the checkpoint is of, got another: {error}"
+            ) from error
+        self.adam.load_state_dict(state["adam"])
+        self.best = state["best"]
+        vars(self.record).update(state["record"])
+        self.recent.extend(state["recent"])
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int, part: int) -> Iterator[None]:
+    """Random numbers that depend on seed and part alone; afterwards they go on as before."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed((1_000_003 * seed + part) % 2**63)
+        yield
+
+
+def _split(samples: int, validation: float, seed: int) -> tuple[Tensor, Tensor]:
+    """The rows that are held out, and the others."""
+    order = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
+    count = math.ceil(validation * samples)
+    if count >= samples:
+        raise ValueError(
+            f"fit: expected samples left to train on, got {samples} with validation={validation}"
+        )
+    return order[:count], order[count:]
+
+
+def _rows(cond: Cond, rows: Tensor, device: torch.device) -> Cond:
+    if isinstance(cond, Mapping):
+        return {key: _rows(entry, rows, device) for key, entry in cond.items()}
+    return cond[rows].to(device) if isinstance(cond, Tensor) else cond
+
+
+def _digest(cond: Cond) -> str:
+    """Tells one set of data or conditions from another."""
+    if isinstance(cond, Mapping):
+        cond = {key: _digest(entry) for key, entry in cond.items()}  # pyright: ignore
+        return hashlib.sha256(repr(sorted(cond.items())).encode()).hexdigest()
+    if cond is None:
+        return ""
+    head = f"{cond.dtype}{tuple(cond.shape)}".encode()
+    content = cond.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    return hashlib.sha256(head + content.tobytes()).hexdigest()
+
+
+def _require(density: Any, data: Any, cond: Cond) -> None:
+    if not isinstance(density, Flow | Dequantized | Augmented):
+        hint = " (Flow(bijection) is one)" if isinstance(density, Bijection) else ""
+        raise TypeError(
+            f"fit: expected a Flow, Dequantized or Augmented, got {type(density).__name__}{hint}"
+        )
+    if not isinstance(data, Tensor):
+        raise TypeError(
+            f"fit: expected data as a tensor (N, C, *S), got {type(data).__name__} "
+            "(torch.as_tensor makes one)"
+        )
+    if data.dim() < 2 or not len(data):
+        raise ValueError(f"fit: expected data (N, C, *S), N >= 1, got {tuple(data.shape)}")
+    if not (finite := data.flatten(1).isfinite().all(1)).all():
+        raise ValueError(
+            f"fit: expected finite data, got {int((~finite).sum())} samples with NaN or infinity, "
+            f"the first at {int((~finite).nonzero()[0])}"
+        )
+    if cond is not None and (count := batch_of("fit", cond)) != len(data):
+        raise ValueError(
+            f"fit: expected a condition for each of {len(data)} samples, got one for {count}"
+        )
+
+
+def _require_range(name: str, value: Any, fits: bool, wanted: str) -> None:
+    if not fits:
+        raise ValueError(f"fit: expected {name} {wanted}, got {value}")
