@@ -74,10 +74,10 @@ def fill_hidden(image: np.ndarray, visible: np.ndarray) -> None:
         image: (3, H, W).
         visible: (H, W).
     """
-    if visible.all() or not visible.any():
-        image[:, ~visible] = 0
-        return
     rows = visible.any(1)
+    if not rows.any():
+        image[...] = 0
+        return
     source = _nearest(rows[None])[0]
     columns = _nearest(visible[rows])
     at = np.cumsum(rows) - 1
