@@ -235,8 +235,10 @@ def test_arguments_of_another_kind_are_named(lean, image, options, message):
         enhance(lean, image, **options)
 
 
-def test_a_picture_that_is_no_tensor_is_refused(lean, image):
-    with pytest.raises(TypeError, match=r"as a tensor \(3, H, W\) .* got ndarray"):
+def test_a_picture_of_another_kind_is_refused(lean, image):
+    with pytest.raises(TypeError, match=r"as a tensor \(3, H, W\) .* got list"):
+        enhance(lean, image.tolist())
+    with pytest.raises(ValueError, match=r"\(3, H, W\) is for tensors"):
         enhance(lean, image.numpy())
     with pytest.raises(TypeError, match="expected a model first"):
         enhance(image, lean)
