@@ -508,8 +508,9 @@ def _image(picture: Picture, samples: np.ndarray, file_format: str) -> Any:
         xres=along if file_format == "TIFF" else 1.0,
         yres=down if file_format == "TIFF" else 1.0,
     )
-    if picture.icc_profile:
-        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", picture.icc_profile)
+    profile: Any = picture.icc_profile  # pyvips' types know no bytes
+    if profile:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
     return image
 
 
