@@ -240,6 +240,12 @@ def test_bits_of_uniform_noise_are_log2_of_the_levels():
     torch.testing.assert_close(bits, torch.full((3,), 4.0))
 
 
+def test_no_samples_have_no_densities():
+    density = Dequantized(Flow(Coupling(2, SMALL)), 4)
+    none = torch.zeros(0, 2, dtype=torch.long)
+    assert density.log_prob(none).shape == density.bits_per_dimension(none).shape == (0,)
+
+
 def test_samples_are_whole_numbers_in_range():
     density = Dequantized(Flow(Coupling(2, SMALL, cond_channels=3), StandardNormal(2)), 4)
     cond = torch.zeros(500, 3)
