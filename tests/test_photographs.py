@@ -17,9 +17,7 @@ def night():
     """A noisy sky of 4 levels above a brighter half of squares."""
     generator = torch.Generator().manual_seed(0)
     picture = torch.full((3, 96, 96), 4 / 255)
-    checkers = (
-        torch.rand(6, 12, generator=generator).repeat_interleave(8, 0).repeat_interleave(8, 1)
-    )
+    checkers = torch.rand(6, 12, generator=generator).kron(torch.ones(8, 8))
     picture[:, 48:] = 0.1 + 0.15 * checkers
     grain = 1.5 / 255 * torch.randn(96, 96, generator=generator)
     return (picture + grain).clamp(1 / 255, 1)
@@ -31,7 +29,7 @@ def test_what_stays_has_nothing_clipped_no_brighter_sky_and_its_own_noise():
     assert row["sky before"] == row["sky after"] == pytest.approx(4 / 255, rel=0.1)
     assert row["noise"] == pytest.approx(1)
     assert row["same"] is None  # too dark to be asked
-    assert photographs.figures(night(), night(), bright=0.1)["same"] == 99
+    assert photographs.figures(night(), night(), bright=0.05)["same"] == 99
 
 
 def test_newly_clipped_values_are_counted():
@@ -109,3 +107,12 @@ def test_brightness_of_a_folder(tmp_path, capsys):
         "brightness.md",
         "brightness.png",
     ]
+
+
+def test_the_contact_sheet_darkens_by_four_stops():
+    pytest.importorskip("skimage")
+    contact_sheet = pytest.importorskip("examples.contact_sheet")
+    dark = contact_sheet.darkened(torch.full((3, 64, 64), 0.8))
+    assert dark.mean().item() == pytest.approx(0.8 * factor_of_stops(-4), abs=0.01)
+    assert torch.equal(dark * 255, (dark * 255).round())
+    assert dark.std() > 0
