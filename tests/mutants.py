@@ -39,7 +39,7 @@ PARTS_OF_OPS = ("reference.py", "scale.py")
 EXAMPLES_PER_MUTANT = 3
 TEST_FILES_PER_MUTANT = 3
 SLOW_TESTS = {"kernels", "ahead_of_time", "gpu_messages", "sizes", "layers", "with_pytorch"}
-SLOW_TESTS |= {"foreign", "same_weights", "interop", "docstrings", "benchmarks"}
+SLOW_TESTS |= {"foreign", "interop", "docstrings"}
 SLOW_CHECKS = {"check_compiles", "check_exports", "check_copies"}
 SECONDS = 120
 """What computes for longer than this hangs, which is noticed too."""
