@@ -84,6 +84,20 @@ def test_it_is_increasing_with_the_slope_that_it_says(how):
     torch.testing.assert_close(log_back, -log_slope, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("how", MAPS)
+def test_second_derivatives_are_finite_at_the_edges_and_far_away(how, inverse):
+    """What a penalty on the score takes."""
+    ends = [-5.0, 5.0, -4.0, 2.0, 0.0, 1.0, -1.5, 1.5, 30.0, -1e4]
+    x = torch.tensor([ends], dtype=torch.float64, requires_grad=True)
+    params = torch.randn(1, how.count, len(ends), dtype=torch.float64).requires_grad_()
+    y, log_slope = (how.inverse if inverse else how.forward)(x, params)
+    once = torch.autograd.grad((y.sin() + log_slope).sum(), (x, params), create_graph=True)
+    if any(one.requires_grad for one in once):
+        twice = torch.autograd.grad(sum(one.sin().sum() for one in once), (x, params))
+        assert all(one.isfinite().all() for one in twice)
+
+
 EVERYWHERE_THE_SAME = [how for how in MAPS if not isinstance(how, LogisticMixture | DeepSigmoid)]
 
 
