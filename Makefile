@@ -14,7 +14,7 @@ RUN ?= runs/tiny
 SPLIT ?= tiny
 BIN = $(VENV)/bin
 
-BENCHMARKS = lines flow_step samples memory enhance training_step training_throughput cost
+BENCHMARKS = lines flow_step samples memory enhance enhance_precision training_step training_throughput cost
 GPU_BENCHMARKS = coupling linear training_step
 
 # $(1): the benchmarks, $(2): their options. One that fails doesn't stop the others.

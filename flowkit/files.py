@@ -57,12 +57,11 @@ def load(path: str | os.PathLike[str], module: Module | Callable[[], Module]) ->
             with the first line that differs; or its tensors have other names, shapes or dtypes.
         OSError: it can't be read.
     """
-    if not isinstance(module, nn.Module) and callable(module):
-        module = module()
-    module = _require_module("load", module)
+    built = module if isinstance(module, nn.Module) or not callable(module) else module()
+    module = _require_module("load", built)
     text, tensors = _read(Path(path))
-    if difference := _difference(text, composition(module)):
-        raise ValueError(f"load: {path}: expected the composition that was saved, got {difference}")
+    if found := difference(text, composition(module)):
+        raise ValueError(f"load: {path}: expected the composition that was saved, got {found}")
     expected = _state(module)
     for name in sorted(expected.keys() | tensors.keys()):
         inside, saved = _described(expected, name), _described(tensors, name)
@@ -72,7 +71,7 @@ def load(path: str | os.PathLike[str], module: Module | Callable[[], Module]) ->
                 f"got {inside} in the module"
             )
     module.load_state_dict(tensors)
-    return module
+    return module  # pyright: ignore[reportReturnType]
 
 
 def composition(module: nn.Module) -> str:
@@ -116,7 +115,7 @@ def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
     return metadata[KEY], tensors
 
 
-def _difference(saved: str, built: str) -> str:
+def difference(saved: str, built: str) -> str:
     """Where two compositions differ, in words; "" if nowhere."""
     if saved == built:
         return ""

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from flowkit.conditions import batch_of
 from flowkit.contract import Bijection, Cond
 from flowkit.density import Augmented, Dequantized, Flow, initialize
+from flowkit.files import composition, difference
 
 RECENT, TOO_MANY = 100, 10
 """More than TOO_MANY of the RECENT steps that aren't finite are an error."""
@@ -81,7 +82,7 @@ def fit(
     Args:
         density: a `Flow`, `Dequantized` or `Augmented`, on its device; changed in place.
         data: (N, C, *S), finite; batches are moved to the density's device.
-        cond: the conditions of these N samples: a tensor (N, ...) or a mapping of such.
+        cond: the conditions of these N samples, finite: a tensor (N, ...) or a mapping of such.
         validation: share of the samples that is held out, in [0, 1). 0: none; then all epochs are
             trained, and the last weights stay.
         batch: samples in a step.
@@ -100,8 +101,8 @@ def fit(
 
     Raises:
         TypeError: density or data are something else.
-        ValueError: an argument is out of range, data isn't finite, cond is for another number of
-            samples, or the checkpoint is none, or of another training.
+        ValueError: an argument is out of range, data or cond aren't finite, cond is for another
+            number of samples, or the checkpoint is none, or of another training.
         OSError: the checkpoint can't be read or written.
         FloatingPointError: too many steps weren't finite; the weights are the last finite ones.
     """
@@ -115,6 +116,8 @@ def fit(
     _require_range("validation", validation, 0 <= validation < 1, "in [0, 1)")
     _require_range("learning_rate", learning_rate, 0 < learning_rate < math.inf, "> 0")
     _require_range("clip", clip, clip > 0, "> 0")
+    # A checkpoint is read without numpy's numbers, which may have come.
+    validation, learning_rate, clip = float(validation), float(learning_rate), float(clip)
     held, train = _split(len(data), validation, seed)
     per_epoch = math.ceil(len(train) / batch)
     total = epochs * per_epoch if steps is None else min(steps, epochs * per_epoch)
@@ -239,6 +242,7 @@ class Training:
     def save(self, path: Path, settings: dict[str, Any]) -> None:
         state = {
             "fit": settings,
+            "composition": composition(self.density),
             "density": self.density.state_dict(),
             "best": self.best,
             "adam": self.adam.state_dict(),
@@ -259,7 +263,7 @@ class Training:
     def load(self, path: Path, settings: dict[str, Any]) -> None:
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
-            saved = state["fit"]
+            saved, text = state["fit"], state["composition"]
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
             raise ValueError(
                 f"fit: {path}: expected a checkpoint of fit, got another kind of file, or a "
@@ -271,12 +275,16 @@ class Training:
                 f"fit: {path}: expected the training that the checkpoint is of, got {came} "
                 "(checkpoint= names another, or remove it to start over)"
             )
+        found = difference(text, composition(self.density))
         try:
-            self.density.load_state_dict(state["density"])
+            if not found:
+                self.density.load_state_dict(state["density"])
         except RuntimeError as error:
+            found = f"another: {error}"
+        if found:
             raise ValueError(
-                f"fit: {path}: expected the density that the checkpoint is of, got another: {error}"
-            ) from error
+                f"fit: {path}: expected the density that the checkpoint is of, got {found}"
+            )
         self.adam.load_state_dict(state["adam"])
         self.best = state["best"]
         vars(self.record).update(state["record"])
@@ -343,8 +351,16 @@ def _require(density: Any, data: Any, cond: Cond) -> None:
         raise ValueError(
             f"fit: expected a condition for each of {len(data)} samples, got one for {count}"
         )
+    if cond is not None and not _finite(cond):
+        raise ValueError("fit: expected a finite condition, got NaN or infinity")
+
+
+def _finite(cond: Cond) -> bool:
+    if isinstance(cond, Mapping):
+        return all(_finite(entry) for entry in cond.values())
+    return not isinstance(cond, Tensor) or bool(cond.isfinite().all())
 
 
 def _require_range(name: str, value: Any, fits: bool, wanted: str) -> None:
     if not fits:
-        raise ValueError(f"fit: expected {name} {wanted}, got {value}")
+        raise ValueError(f"fit: expected {name} {wanted}, got {value!r}")

@@ -7,6 +7,7 @@ import time
 import against
 import coupling
 import enhance
+import enhance_precision
 import flow_step
 import linear
 import lines
@@ -30,6 +31,7 @@ BENCHMARKS = (
     memory,
     samples,
     enhance,
+    enhance_precision,
     training_step,
     training_throughput,
 )

@@ -66,11 +66,13 @@ class Dequantized(nn.Module):
             cond: the condition of these samples.
         """
         value, log_q = self.dequantize(x)
-        return self.flow.log_prob(value, cond) - log_q - x[0].numel() * math.log(self.levels)
+        return (
+            self.flow.log_prob(value, cond) - log_q - math.prod(x.shape[1:]) * math.log(self.levels)
+        )
 
     def bits_per_dimension(self, x: Tensor, cond: Cond = None) -> Tensor:
         """-log₂ P(x | c)/D (B,): an upper bound of what one number of x costs to transmit."""
-        return -self.log_prob(x, cond) / (x[0].numel() * math.log(2))
+        return -self.log_prob(x, cond) / (math.prod(x.shape[1:]) * math.log(2))
 
     def dequantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(x + u)/levels (B, C, *S) and log q(u | x) (B,) for a draw of u."""

@@ -38,10 +38,11 @@ class GivenFlow(Distribution):
 
     Raises (on use):
         ValueError: parameters have changed that work was done with; `Flow.given` again.
+        NotImplementedError: gradients are asked for through draws of a base that has none, such as
+            a mixture.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012 - that is how torch declares it
-    has_rsample = True
 
     def __init__(
         self,
@@ -63,6 +64,11 @@ class GivenFlow(Distribution):
         super().__init__(
             torch.Size(() if batch is None else (batch,)), self._event_shape(), validate_args=False
         )
+
+    @property
+    def has_rsample(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether draws of the base carry gradients."""
+        return self.noise is None or self.noise.has_rsample
 
     @property
     def support(self) -> constraints.Constraint:
@@ -104,16 +110,18 @@ class GivenFlow(Distribution):
         return torch.cat(parts).reshape(lead)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """(*sample_shape, B, C, *S), with gradients where the base allows them."""
+        """(*sample_shape, B, C, *S), with gradients."""
+        self._require_gradients("rsample")
         return self.sample_with(tuple(sample_shape))
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """(*sample_shape, B, C, *S)."""
-        return self.rsample(sample_shape)
+        return self.sample_with(tuple(sample_shape))
 
     def rsample_and_log_prob(self, sample_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         """Samples as `rsample` gives them, and their log-densities, in one pass."""
+        self._require_gradients("rsample_and_log_prob")
         samples, densities, lead = [], [], (*sample_shape, *self.batch_shape)
         for z in self._noise(math.prod(sample_shape), 1.0, None):
             x, logdet = self._decoded(z)
@@ -159,6 +167,14 @@ class GivenFlow(Distribution):
             else:
                 z = scaled(base, noise[some], factor)
             yield wide(z).reshape(rows.stop - rows.start, *shape)
+
+    def _require_gradients(self, who: str) -> None:
+        # Those through the draws would be missing, those of the densities there: a wrong sum.
+        if torch.is_grad_enabled() and not self.has_rsample:
+            raise NotImplementedError(
+                f"{who}: expected a base whose draws carry gradients, got "
+                f"{type(self.base).__name__} (torch.no_grad() does without)"
+            )
 
     def _decoded(self, z: Tensor) -> tuple[Tensor, Tensor]:
         try:

@@ -159,7 +159,12 @@ class Flow(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Samples and their log-densities, in one pass, with gradients through both: what an ELBO
         needs. Arguments and errors are those of `sample`; the densities are (B,) or
-        (num_samples, B), without a condition (1,) or (num_samples,)."""
+        (num_samples, B), without a condition (1,) or (num_samples,).
+
+        Raises:
+            NotImplementedError: the base's draws carry no gradients, as those of a mixture, and
+                gradients are on.
+        """
         lead = self._lead(cond, num_samples)
         given = self._given(cond, shape, once=lead in ((), (1,)))
         return given.rsample_and_log_prob(lead)

@@ -17,9 +17,9 @@ class MixtureOfGaussians(nn.Module):
     condition.
 
     The means start at random, `spread` apart from 0 on average, so that the components come to
-    differ; all weights start alike and all deviations at 1. Samples carry no gradient. A
-    temperature draws all of z nearer to the mixture's mean; `noise=`, which a mixture can't take,
-    is refused.
+    differ; all weights start alike and all deviations at 1. Samples carry no gradient, so that
+    `rsample_and_log_prob` is refused. A temperature draws all of z nearer to the mixture's mean;
+    `noise=`, which a mixture can't take, is refused.
 
     Args:
         shape: (C, *S) of the noise, or C alone.

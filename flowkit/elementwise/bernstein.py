@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -82,8 +83,12 @@ class Bernstein:
 def _mean(points: Tensor, u: Tensor) -> Tensor:
     """Σᵢ pointsᵢ·bᵢ(u) for points (B, N + 1, n, *S) and u (B, n, *S)."""
     degree = points.shape[1] - 1
-    u = u[:, None]
-    steps = torch.arange(degree + 1, dtype=u.dtype, device=u.device)
-    steps = steps.reshape(-1, *[1] * (u.dim() - 2))
-    choose = u.new_tensor([math.comb(degree, i) for i in range(degree + 1)]).reshape(steps.shape)
-    return (points * choose * u**steps * (1 - u) ** (degree - steps)).sum(1)
+    choose = u.new_tensor([math.comb(degree, i) for i in range(degree + 1)])
+    choose = choose.reshape(-1, *[1] * (u.dim() - 1))
+    return (points * choose * _powers(u, degree) * _powers(1 - u, degree).flip(1)).sum(1)
+
+
+def _powers(u: Tensor, degree: int) -> Tensor:
+    """uⁱ (B, N + 1, n, *S) for i = 0 … N."""
+    # Not u**i with a tensor i, whose second derivative is NaN at 0.
+    return torch.stack([*accumulate([u] * degree, torch.mul, initial=torch.ones_like(u))], dim=1)

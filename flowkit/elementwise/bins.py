@@ -20,8 +20,9 @@ class Bins(NamedTuple):
         y = y₀ + h·(s·ξ² + d₀·ξ(1-ξ)) / (s + (d₀ + d₁ - 2s)·ξ(1-ξ))
         dy/dx = s²·(d₁·ξ² + 2s·ξ(1-ξ) + d₀·(1-ξ)²) / (s + (d₀ + d₁ - 2s)·ξ(1-ξ))²
 
-    left, width, bottom and height are (B, K, n, *S), slope (B, K + 1, n, *S). Durkan et al., Neural
-    spline flows, 2019, arXiv:1906.04032, §3.1, eq. 4-8, and appendix A.
+    left, width, bottom and height are (B, K, n, *S), slope (B, K + 1, n, *S); no result is outside
+    of [low, high]. Durkan et al., Neural spline flows, 2019, arXiv:1906.04032, §3.1, eq. 4-8, and
+    appendix A.
     """
 
     left: Tensor
@@ -29,6 +30,8 @@ class Bins(NamedTuple):
     bottom: Tensor
     height: Tensor
     slope: Tensor
+    low: float
+    high: float
 
     @staticmethod
     def of(
@@ -40,16 +43,16 @@ class Bins(NamedTuple):
             (high - low) * (least + (1 - least * count) * raw.softmax(1))
             for raw in (widths, heights)
         )
-        left, bottom = (low + size.cumsum(1) - size for size in (width, height))
-        return Bins(left, width, bottom, height, slope)
+        left, bottom = (low + (size.cumsum(1) - size) for size in (width, height))
+        return Bins(left, width, bottom, height, slope, low, high)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """y and log dy/dx for x (B, n, *S) in the interval."""
         x0, w, y0, h, d0, d1 = self._at(x, self.left)
-        s, xi = h / w, _share((x - x0) / w)
+        s, xi = h / w, _within((x - x0) / w, 0, 1)
         top = s * xi**2 + d0 * xi * (1 - xi)
         y = y0 + h * top / (s + (d0 + d1 - 2 * s) * xi * (1 - xi))
-        return y, _log_slope(xi, s, d0, d1)
+        return _within(y, self.low, self.high), _log_slope(xi, s, d0, d1)
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """x and log dx/dy for y (B, n, *S) in the interval."""
@@ -60,8 +63,8 @@ class Bins(NamedTuple):
         # The larger root in the form that never cancels, eq. 29 f.; negative only by rounding. At
         # 0 itself the root's derivative would be infinite.
         root = (b**2 - 4 * a * c).clamp(min=torch.finfo(y.dtype).tiny).sqrt()
-        xi = _share(2 * c / (-b - root))
-        return x0 + xi * w, -_log_slope(xi, s, d0, d1)
+        xi = _within(2 * c / (-b - root), 0, 1)
+        return _within(x0 + xi * w, self.low, self.high), -_log_slope(xi, s, d0, d1)
 
     def _at(self, value: Tensor, starts: Tensor) -> list[Tensor]:
         """Left, width, bottom, height and the slopes at both ends of the bin of each element."""
@@ -70,9 +73,10 @@ class Bins(NamedTuple):
         return [part.gather(1, index)[:, 0] for part in parts]
 
 
-def _share(xi: Tensor) -> Tensor:
-    """xi in [0, 1], beyond which it may be by rounding; its derivative stays at the edges too."""
-    return xi + (xi.clamp(0, 1) - xi).detach()
+def _within(value: Tensor, low: float, high: float) -> Tensor:
+    """value in [low, high], beyond which it may be by rounding; its derivative stays at the ends
+    too."""
+    return value.clamp(low, high).detach() + (value - value.detach())
 
 
 def _log_slope(xi: Tensor, s: Tensor, d0: Tensor, d1: Tensor) -> Tensor:

@@ -207,7 +207,7 @@ def through(who: object, transform: Transform, x: Tensor) -> tuple[Tensor, Tenso
     if x.shape[0] == 0:
         # torch.distributions can't sum over the elements of no samples.
         return x.reshape(transform.forward_shape(x.shape)), zero_logdet(x)
-    y = transform(x)
+    y: Tensor = transform(x)  # pyright: ignore[reportAssignmentType]
     if y.shape[:1] != x.shape[:1] or y.numel() != x.numel():
         raise ValueError(
             f"{type(who).__name__}: expected as many numbers as there were, got {tuple(y.shape)} "

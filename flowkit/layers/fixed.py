@@ -17,8 +17,9 @@ class Fixed(Bijection, ABC):
     A subclass says f, its inverse, its log-slope, and between which numbers x and y lie.
 
     Raises (on use):
-        ValueError: a number isn't between those. A graph captured by torch.compile or torch.export
-            can't raise for the numbers in it; there such a number becomes NaN or infinite.
+        ValueError: a number isn't between those. A graph captured by torch.compile or torch.export,
+            and a function that torch.func transforms, can't raise for the numbers in it; there such
+            a number becomes NaN or infinite.
     """
 
     conditional = False
@@ -57,6 +58,8 @@ class Fixed(Bijection, ABC):
         """Raise unless all numbers are strictly between the ends; NaN passes, and stays NaN."""
         low, high = ends
         if ends == (-math.inf, math.inf) or torch.compiler.is_compiling():
+            return
+        if torch._C._are_functorch_transforms_active():
             return
         outside = (value <= low) | (value >= high)
         if outside.any():

@@ -17,13 +17,14 @@ from llflow.network.prior import squeeze_map
 from llflow.picture import light as linear
 from llflow.picture import preprocess, retinex
 from llflow.picture.inputs import Input, tensor_of
+from llflow.picture.night import keep_night
 from llflow.picture.tiles import tiles
 
 TILE = 2048  # side in pixels: what tiny computes at once then takes some 2 GB
 LONGEST_MARGIN = 320  # beyond the reach of tiny and small
 AUTO = "auto"
 MOST_STOPS = 20
-WHOLLY = 0.5  # stops of predicted brightening from which on the picture is the network's alone
+UNSURE, SURE = 1.0, 2.0  # standard deviations: a brightening that may be none, and one that isn't
 
 
 class NotFinite(LLFlowError, ArithmeticError):
@@ -46,10 +47,11 @@ def enhance(
 ) -> Tensor:
     """The mean of `samples` bright pictures x = flow⁻¹(z | image), z = color map + τ·ε.
 
-    Where a model with an illumination branch predicts less than half a stop of brightening, the
-    result is blended with `image` in proportion: a picture that is bright enough stays, and so do
-    a black one and each place that `image` shows in more light than the network would, such as a
-    lamp.
+    With an illumination branch, `image` stays as it is where the model has no reason to change it:
+    a picture whose exposure the branch can't tell from the right one (the predicted brightening is
+    less than its standard deviation; from two on the result is the network's), each place that
+    `image` shows in more light than the network would, such as a lamp, and night, see
+    `llflow.picture.night.keep_night`.
 
     Args:
         model: on the device to compute on; `model.fold()` is faster.
@@ -115,6 +117,38 @@ def bracket(
     """
     image = _checked(model, image, temperature, samples, tile)
     _check_light(brightnesses, exposure, strength)
+    bright = unclipped(
+        model,
+        image,
+        temperature=temperature,
+        samples=samples,
+        seed=seed,
+        tile=tile,
+        precision=precision,
+    )
+    original = image.detach().float().cpu()
+    if not isinstance(exposure, str):
+        bright = bright * linear.factor_for_mean(bright, exposure)
+    results = [(linear.factor_of_stops(stops) * bright).clamp(0, 1) for stops in brightnesses]
+    return [linear.blend(original, result, strength) for result in results]
+
+
+@torch.no_grad()
+def unclipped(
+    model: LLFlow,
+    image: Input,
+    *,
+    temperature: float = 0.0,
+    samples: int = 1,
+    seed: int = 0,
+    tile: int = TILE,
+    precision: str = "float32",
+) -> Tensor:
+    """`enhance` before anything is clipped to [0, 1], as some conventions of scoring have it.
+
+    Arguments and errors are those of `enhance`.
+    """
+    image = _checked(model, image, temperature, samples, tile)
     original = image.detach().float().cpu()
     equalized = retinex.equalize(original)
     light = _light(model, original, equalized)
@@ -125,17 +159,15 @@ def bracket(
     ):
         total[place] += part
     bright = preprocess.crop(total / samples, *image.shape[1:])
-    if light is not None:
-        bright = _exposed(bright, sum(draws.exposure(light, k) for k in range(samples)) / samples)
+    if light is None:
+        return bright
+    bright = _exposed(bright, sum(draws.exposure(light, k) for k in range(samples)) / samples)
     needed = _needed(original, light)
     if needed < 1:
         bright = linear.blend(original, bright.clamp(0, 1), needed)
-    if light is not None:
-        bright = linear.keep_lights(original, bright)
-    if not isinstance(exposure, str):
-        bright = bright * linear.factor_for_mean(bright, exposure)
-    results = [(linear.factor_of_stops(stops) * bright).clamp(0, 1) for stops in brightnesses]
-    return [linear.blend(original, result, strength) for result in results]
+    if needed == 0:
+        return bright
+    return keep_night(original, linear.keep_lights(original, bright))
 
 
 @torch.no_grad()
@@ -212,16 +244,14 @@ def _light(model: LLFlow, image: Tensor, equalized: Tensor) -> Light | None:
     return model.light(image[None].to(like), equalized[None].to(like))
 
 
-def _needed(image: Tensor, light: Light | None) -> float:
-    """Which share of the network's picture the result is: less than 1 where the predicted exposure
-    is hardly above the picture's own, 0 where it isn't. What is bright enough stays as it is."""
-    if light is None:
-        return 1.0
+def _needed(image: Tensor, light: Light) -> float:
+    """Which share of the network's picture the result is: 0 where the predicted exposure is above
+    the picture's own by less than the branch's standard deviation, 1 from twice that on."""
     mean = image.mean().item()
     if mean == 0:
         return 0.0
-    stops = linear.stops_of_factor(light.exposure.item() / mean)
-    return min(1.0, max(0.0, stops / WHOLLY))
+    deviations = (light.mean.item() - math.log(mean)) / light.std.item()
+    return min(1.0, max(0.0, (deviations - UNSURE) / (SURE - UNSURE)))
 
 
 def _padded_size(image: Tensor) -> torch.Size:

@@ -120,6 +120,19 @@ def test_a_flow_takes_it(name, make, needs):
             flow.sample(cond, noise=x)
 
 
+def test_gradients_through_draws_of_a_mixture_are_refused():
+    """The densities would have them and the samples not: an ELBO would follow a wrong sum."""
+    flow = Flow(Coupling(2, SMALL), MixtureOfGaussians(2, 3))
+    for ask in (flow.rsample_and_log_prob, flow.given().rsample):
+        with pytest.raises(NotImplementedError, match="carry gradients, got MixtureOfGaussians"):
+            ask()
+        with torch.no_grad():
+            ask()
+    assert not flow.given().has_rsample
+    assert flow.given().sample((3,)).shape == (3, 2)
+    assert Flow(Coupling(2, SMALL), BoxUniform(0.0, 1.0, 2)).given().has_rsample
+
+
 def test_temperature_draws_a_mixture_nearer_to_its_mean():
     flow = Flow(Chain(), MixtureOfGaussians(2, 3))
     torch.manual_seed(0)
@@ -238,6 +251,12 @@ def test_bits_of_uniform_noise_are_log2_of_the_levels():
     density = Dequantized(Flow(Chain(), BoxUniform(0.0, 1.0, (1, 2, 2))), 16)
     bits = density.bits_per_dimension(torch.randint(0, 16, (3, 1, 2, 2)))
     torch.testing.assert_close(bits, torch.full((3,), 4.0))
+
+
+def test_no_samples_have_no_densities():
+    density = Dequantized(Flow(Coupling(2, SMALL)), 4)
+    none = torch.zeros(0, 2, dtype=torch.long)
+    assert density.log_prob(none).shape == density.bits_per_dimension(none).shape == (0,)
 
 
 def test_samples_are_whole_numbers_in_range():

@@ -84,6 +84,20 @@ def test_it_is_increasing_with_the_slope_that_it_says(how):
     torch.testing.assert_close(log_back, -log_slope, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("how", MAPS)
+def test_second_derivatives_are_finite_at_the_edges_and_far_away(how, inverse):
+    """What a penalty on the score takes."""
+    ends = [-5.0, 5.0, -4.0, 2.0, 0.0, 1.0, -1.5, 1.5, 30.0, -1e4]
+    x = torch.tensor([ends], dtype=torch.float64, requires_grad=True)
+    params = torch.randn(1, how.count, len(ends), dtype=torch.float64).requires_grad_()
+    y, log_slope = (how.inverse if inverse else how.forward)(x, params)
+    once = torch.autograd.grad((y.sin() + log_slope).sum(), (x, params), create_graph=True)
+    if any(one.requires_grad for one in once):
+        twice = torch.autograd.grad(sum(one.sin().sum() for one in once), (x, params))
+        assert all(one.isfinite().all() for one in twice)
+
+
 EVERYWHERE_THE_SAME = [how for how in MAPS if not isinstance(how, LogisticMixture | DeepSigmoid)]
 
 
@@ -230,6 +244,23 @@ def test_bounded_spline_maps_its_interval_onto_itself_and_goes_straight_on():
         _, just_inside = how.forward(at - 1e-12 * out, params)
         # In bins as narrow as 4e-3 a slope may change by 1e3 for each unit.
         torch.testing.assert_close(just_inside, log_slope, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize(
+    "how", [BoundedSpline(), BoundedSpline(low=-3.0, high=5.0), CircularSpline()], ids=str
+)
+def test_nothing_inside_leaves_by_rounding(how, inverse):
+    """Where a uniform base has density 0: x near the ends, in float32, of many splines."""
+    torch.manual_seed(0)
+    low, high = torch.tensor([how.low, how.high])
+    near = 1e-6 * torch.rand(500, 50)
+    x = torch.cat([low + near, high - near, low.expand(1, 50), high.expand(1, 50)])
+    x = x.clamp(low, high)
+    params = (1.5 * torch.randn(1, how.count, 50)).expand(len(x), -1, -1)
+    y, _ = (how.inverse if inverse else how.forward)(x, params)
+    assert y.min() >= low
+    assert y.max() <= high
 
 
 def mixture_of(logits, means, widths):

@@ -4,12 +4,14 @@ import math
 import re
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 from flowkit import (
     MLP,
     ActNorm,
+    Affine,
     At,
     Augmented,
     Bijection,
@@ -19,6 +21,7 @@ from flowkit import (
     Flip,
     Flow,
     Injector,
+    SigmoidScale,
     StandardNormal,
     fit,
     fitting,
@@ -174,6 +177,22 @@ def test_more_epochs_go_on_from_the_checkpoint(tmp_path):
     assert equal(whole, parts)
 
 
+def test_numbers_of_numpy_can_be_resumed(tmp_path):
+    path = tmp_path / "a.pt"
+    options = {"learning_rate": np.float64(1e-3), "validation": np.float64(0.2), "checkpoint": path}
+    quick(small_flow(), bent(), epochs=1, **options)
+    assert len(quick(small_flow(), bent(), epochs=2, **options).train) == 2
+
+
+def other_map():
+    """The weights of small_flow have the same names and shapes here."""
+    flow = small_flow()
+    for layer in flow.bijection:
+        if isinstance(layer, Coupling):
+            layer.how = Affine(SigmoidScale())
+    return flow
+
+
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     path = tmp_path / "a.pt"
     quick(small_flow(), bent(), epochs=1, checkpoint=path)
@@ -182,6 +201,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         (small_flow(), bent() + 1, {}, "data="),
         (small_flow(), bent(), {"learning_rate": 1e-2}, "learning_rate=0.01 after 0.001"),
         (flows.nsf(2, steps=1), bent(), {}, "expected the density that the checkpoint is of"),
+        (other_map(), bent(), {}, "checkpoint is of, got another: line .*Affine.*Sigmoid"),
     ]
     for flow, data, options, words in refused:
         with pytest.raises(ValueError, match=words):
@@ -261,6 +281,8 @@ def test_a_bar_shows_the_losses(capsys):
         ({"learning_rate": 0.0}, "expected learning_rate > 0"),
         ({"clip": math.nan}, "expected clip > 0"),
         ({"cond": torch.zeros(3, 1)}, "a condition for each of 400 samples, got one for 3"),
+        ({"cond": {"a": torch.full((400, 1), math.inf)}}, "expected a finite condition"),
+        ({"batch": np.int64(8)}, r"batch as an integer >= 1, got np.int64\(8\)"),
         ({"data": bent().numpy()}, "expected data as a tensor .* got ndarray"),
         ({"data": torch.zeros(0, 2)}, r"expected data \(N, C, \*S\), N >= 1, got \(0, 2\)"),
         ({"data": torch.tensor([[1.0, 2], [math.nan, 1]])}, "got 1 samples with NaN .*first at 1"),

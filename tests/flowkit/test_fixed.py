@@ -125,6 +125,14 @@ def test_a_captured_graph_does_not_raise_and_is_the_same_inside():
     assert captured(x + 7)[0].isnan().all()
 
 
+def test_gradients_of_each_sample_by_vmap():
+    flow, x = Flow(Chain(Logit(), Tanh(), Inverse(Sigmoid()))), 0.6 + 0.3 * torch.rand(3, 2)
+    score = torch.func.grad(lambda one: flow.log_prob(one[None]).sum())
+    x.requires_grad_()
+    (expected,) = torch.autograd.grad(flow.log_prob(x).sum(), x)
+    torch.testing.assert_close(torch.func.vmap(score)(x.detach()), expected)
+
+
 @pytest.mark.parametrize(
     ("build", "expected"),
     [

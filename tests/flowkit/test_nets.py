@@ -133,6 +133,28 @@ def test_build_tells_a_conditioner_of_its_condition_and_joins_it_for_others():
     assert given(conv, cond)(x).equal(conv(beside))
 
 
+def test_resnet_is_its_formula():
+    net = moved(ResNet(2, 3, cond_channels=2, hidden=4, blocks=2)).double()
+    x, cond = torch.randn(5, 2).double(), torch.randn(5, 2).double()
+    start, first, second = net.first_cond(cond).split(4, dim=1)
+    h = net.first(x) + start
+    for k, share in enumerate((first, second)):
+        inner = net.into[k](nn.functional.silu(h)) + share
+        h = h + net.out_of[k](nn.functional.silu(inner))
+    torch.testing.assert_close(net(x, cond), net.last(nn.functional.silu(h)))
+
+
+def test_densenet_is_its_formula():
+    net = moved(DenseNet(2, 3, cond_channels=2, hidden=4, depth=2)).double()
+    x, cond = torch.randn(5, 2).double(), torch.randn(5, 2).double()
+    shares = net.first_cond(cond).split(4, dim=1)
+    hs = [net.first(x) + shares[0]]
+    for layer, share in zip(net.between, shares[1:], strict=True):
+        hs.append(layer(nn.functional.silu(torch.cat(hs, dim=1))) + share)
+    expected = net.last(nn.functional.silu(torch.cat(hs, dim=1)))
+    torch.testing.assert_close(net(x, cond), expected)
+
+
 @pytest.mark.parametrize("make", [ResNet, DenseNet])
 def test_every_layer_of_a_deep_net_gets_the_condition(make):
     net = moved(make(2, 3, cond_channels=2, hidden=4))

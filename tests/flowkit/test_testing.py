@@ -9,7 +9,7 @@ import pytest
 import torch
 from planted import Sound
 
-from flowkit import Example, testing
+from flowkit import Bijection, Example, testing
 from flowkit.testing import (
     all_checks,
     all_examples,
@@ -469,3 +469,30 @@ def test_a_report_shows_no_frames_of_the_checks(pytester):
 def test_a_run_without_cases_prints_no_count(pytester):
     pytester.makepyfile("def test_nothing(): pass")
     pytester.runpytest_inprocess("-q").stdout.no_fnmatch_line("flowkit:*")
+
+
+class Broadcasts(Bijection):
+    """Its shape refuses other channels, its forward repeats its one channel over them."""
+
+    conditional = False
+
+    def __init__(self):
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.zeros(1, 1))
+
+    def forward(self, x, cond=None):
+        return x + self.shift, x.new_zeros(len(x))
+
+    def inverse(self, y, cond=None):
+        return y - self.shift, y.new_zeros(len(y))
+
+    def shape(self, shape, *, inverse=False):
+        if shape != (1,):
+            raise ValueError("one channel")
+        return shape
+
+
+def test_what_shape_refuses_forward_may_not_map():
+    words = r"forward: expected samples of shape \(2,\) to be refused, as by `shape`, got a value"
+    with pytest.raises(AssertionError, match=words):
+        check_shapes(Example(Broadcasts, (1,)))

@@ -87,7 +87,7 @@ def test_the_loss_falls_over_all_stages(run, tmp_path):
 def test_auto_is_settled_when_a_run_begins(run, tmp_path, monkeypatch):
     """And stays what it was then, wherever the run goes on."""
     for computes, expected in ((True, "bf16"), (False, "float32")):
-        monkeypatch.setattr("llflow.training.precision.computes_in_bf16", lambda _, c=computes: c)
+        monkeypatch.setattr("llflow.network.precision.computes_in_bf16", lambda _, c=computes: c)
         run(expected, steps=2, precision="auto")
         assert state(tmp_path / expected)["recipe"]["precision"] == expected
     run("bf16", steps=4, precision="auto")

@@ -85,7 +85,7 @@ def test_an_overflow_names_picture_and_model(nano, pairs_folder, monkeypatch):
     def overflow(*args, **options):
         raise NotFinite("overflow")
 
-    monkeypatch.setattr("llflow.evaluation.evaluate.draw", overflow)
+    monkeypatch.setattr("llflow.evaluation.evaluate.unclipped", overflow)
     with pytest.raises(NotFinite, match="0 by nano: overflow"):
         list(enhanced({"nano": nano}, data.find_pairs(pairs_folder)))
 

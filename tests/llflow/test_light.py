@@ -149,18 +149,23 @@ def test_light_is_found_as_a_change_of_the_pictures_own():
     torch.testing.assert_close(told.shape, coarse / coarse.mean(), rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("log_change", [-0.1, 0.0])
-def test_a_picture_that_needs_no_brightening_stays(lean, image, log_change):
+@pytest.mark.parametrize(("deviations", "share"), [(-3, 0), (0.9, 0), (1.5, 0.5), (2.1, 1)])
+def test_a_picture_stays_if_brightening_it_may_be_a_mistake(lean, image, deviations, share):
+    """The branch of an untrained model: its log exposure is the picture's own and this change."""
     model = LLFlow(NANO).eval()
-    model.illumination.whole[3].bias.data[0] = log_change
     bright = image * 8
+    std = model.light(bright[None], bright[None]).std.item()
+    own = (bright.mean().log() - (bright.mean() + 1 / 255).log()).item()  # which the branch adds
+    model.illumination.whole[3].bias.data[0] = deviations * std + own
     result = enhance(model, bright)
-    if log_change < 0:
+    if share == 0:
         assert torch.equal(result, bright)
-    # The branch adds 1/255 of 0.4: 0.03 of the half stop from which on nothing of it is left.
-    model.illumination.whole[3].bias.data[0] = 1.0
-    assert (enhance(model, bright) - bright).abs().mean() > 0.05
-    assert result.mean().item() == pytest.approx(bright.mean().item(), rel=0.05)
+        return
+    whole = draw(model, bright, temperature=0.0)[0].clamp(0, 1)
+    expected = light.keep_lights(bright, light.blend(bright, whole, share))
+    # own is what the branch adds to the mean of a thumbnail's cells, all equal only about
+    torch.testing.assert_close(result, expected.clamp(0, 1), rtol=0, atol=0.02)
+    assert (result - bright).abs().mean() > 0.02
 
 
 def test_the_exposure_is_the_mean_of_what_is_put_out(lean, image):

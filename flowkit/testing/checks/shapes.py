@@ -73,11 +73,12 @@ def _check_refusal(subject: Subject, shape: Shape) -> None:
     if subject.cond is not None:
         others = others[:1]  # of another size the condition would be refused
     for other in others:
+        value = subject.x.new_zeros(len(subject.x), *other) + 0.5
         try:
             foretold = subject.layer.shape(other)
         except ValueError:
+            _require_refused(subject, value)
             continue
-        value = subject.x.new_zeros(len(subject.x), *other) + 0.5
         try:
             came = subject.layer(value, subject.cond)[0]
         except Exception as error:
@@ -86,3 +87,15 @@ def _check_refusal(subject: Subject, shape: Shape) -> None:
                 f"samples, got {foretold}; forward: {type(error).__name__}: {error}"
             ) from error
         require_equal(f"{subject.who}.shape({other})", "the shape", foretold, tuple(came.shape[1:]))
+
+
+def _require_refused(subject: Subject, value: torch.Tensor) -> None:
+    """What `shape` refuses, `forward` may not map: broadcasting would, and count it wrong."""
+    try:
+        came = subject.layer(value, subject.cond)[0]
+    except Exception:
+        return
+    raise AssertionError(
+        f"{subject.who}.forward: expected samples of shape {tuple(value.shape[1:])} to be refused, "
+        f"as by `shape`, got a value of shape {tuple(came.shape)}"
+    )

@@ -66,7 +66,7 @@ examples:
     help="Shipped weights by name, or a .safetensors file.",
 )
 @device_option
-@precision_option
+@precision_option("auto", "")
 @click.option(
     "--max-pixels",
     type=FROM_ONE,

@@ -13,6 +13,7 @@ from llflow.commands.options import (
     Weights,
     data_option,
     device_of,
+    precision_option,
     sampling,
     shown,
     temperature_of,
@@ -41,6 +42,7 @@ examples:
     help="Shipped weights by name, or a .safetensors file; once for each.",
 )
 @sampling
+@precision_option("float32", ", as for llflow enhance; figures then differ by machine")
 @click.option(
     "--save", type=PATH, metavar="DIR", help="Write the weights' pictures to DIR/WEIGHTS/."
 )
@@ -51,6 +53,7 @@ def command(
     samples: int,
     temperature: float | None,
     seed: int,
+    precision: str,
     save: Path | None,
     **options: Any,
 ) -> None:
@@ -70,6 +73,7 @@ def command(
     from llflow import data
     from llflow.evaluation import evaluate
     from llflow.network import checkpoint
+    from llflow.network.precision import precision_on
 
     names = asked.names()
     pairs = data.find_pairs(folder)
@@ -80,13 +84,22 @@ def command(
     def make() -> tuple[Iterable[Scene], dict[str, Any]]:
         where = device_of(asked.device)
         models = {shown(name): checkpoint.load(name).to(where) for name in weights}
-        made = evaluate.enhanced(models, files, temperature=temperature, samples=samples, seed=seed)
+        computed = precision_on(where, precision)
+        made = evaluate.enhanced(
+            models,
+            files,
+            temperature=temperature,
+            samples=samples,
+            seed=seed,
+            precision=computed,
+        )
         return _saved(made, folders), {
             "data": str(folder),
             "weights": {shown(name): _identified(name) for name in weights},
             "temperature": temperature,
             "samples": samples,
             "seed": seed,
+            "precision": computed,
         }
 
     saved = [place / f"{pair.name}.png" for place in folders.values() for pair in files]

@@ -149,14 +149,17 @@ light = together(
         help="Of the result, blended with the input in linear light; 0 is the input.",
     ),
 )
-# PRECISIONS of llflow.network.precision, which takes a second to import.
-precision_option = click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bf16"]),
-    default="auto",
-    show_default=True,
-    help="Of the networks; auto is bf16 where the processor computes in it.",
-)
+
+
+def precision_option(default: str, help: str) -> Decorator:
+    """PRECISIONS of llflow.network.precision, which takes a second to import."""
+    return click.option(
+        "--precision",
+        type=click.Choice(["auto", "float32", "bf16"]),
+        default=default,
+        show_default=True,
+        help=f"Of the networks; auto is bf16 where the processor computes in it{help}.",
+    )
 
 
 def device_of(name: str) -> torch.device:

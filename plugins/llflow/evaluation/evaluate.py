@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from llflow.data import DataError, PairFiles, named, read_pair
 from llflow.data.pairs import by_stem, read_picture
-from llflow.enhancement import NotFinite, draw, enhance
+from llflow.enhancement import NotFinite, enhance, unclipped
 from llflow.evaluation.conventions import Convention
 from llflow.evaluation.metrics import eight_bit, psnr
 from llflow.network.model import LLFlow
@@ -106,6 +104,7 @@ def enhanced(
     temperature: float = 0.0,
     samples: int = 1,
     seed: int = 0,
+    precision: str = "float32",
 ) -> Iterator[Scene]:
     """The dark picture itself, its histogram equalisation, and every model's mean of samples.
 
@@ -114,7 +113,7 @@ def enhanced(
     Args:
         models: by name.
         files: pairs, read one at a time.
-        temperature, samples, seed: see `llflow.enhance`.
+        temperature, samples, seed, precision: see `llflow.enhance`.
 
     Raises:
         NotFinite: a model overflows on a picture; both are named.
@@ -128,10 +127,16 @@ def enhanced(
         pictures = {"input": dark, "histogram equalisation": equalized}
         for name, model in folded.items():
             try:
-                drawn = draw(model, dark, temperature=temperature, samples=samples, seed=seed)
+                pictures[name] = unclipped(
+                    model,
+                    dark,
+                    temperature=temperature,
+                    samples=samples,
+                    seed=seed,
+                    precision=precision,
+                )
             except NotFinite as error:
                 raise NotFinite(f"{pair.name} by {name}: {error}") from error
-            pictures[name] = reduce(torch.add, drawn) / samples
         yield Scene(pair.name, bright, pictures)
 
 

@@ -21,6 +21,14 @@ def computes_in_bf16(device: torch.device) -> bool:
     return False
 
 
+def precision_on(device: torch.device, precision: str) -> str:
+    """What "auto" means there: "bf16" where the device computes in it, else "float32"; any other
+    precision is itself."""
+    if precision != "auto":
+        return precision
+    return "bf16" if computes_in_bf16(device) else "float32"
+
+
 def networks_in(precision: str, device: torch.device) -> torch.autocast:
     """A context in which networks compute in `precision` on the device; "auto" is bf16 where it
     computes in that.
@@ -30,6 +38,5 @@ def networks_in(precision: str, device: torch.device) -> torch.autocast:
     """
     if precision not in PRECISIONS:
         raise ValueError(f"expected precision among {', '.join(PRECISIONS)}, got {precision!r}")
-    if precision == "auto":
-        precision = "bf16" if computes_in_bf16(device) else "float32"
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    enabled = precision_on(device, precision) == "bf16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -13,11 +11,6 @@ GAMMA = 2.2
 def factor_of_stops(stops: float) -> float:
     """What values are multiplied by for 2^stops times the light: 2^(stops / 2.2)."""
     return 2.0 ** (stops / GAMMA)
-
-
-def stops_of_factor(factor: float) -> float:
-    """The inverse of `factor_of_stops`."""
-    return GAMMA * math.log2(factor)
 
 
 def blend(image: Tensor, other: Tensor, share: float) -> Tensor:

@@ -74,7 +74,7 @@ def fill_hidden(image: np.ndarray, visible: np.ndarray) -> None:
         image: (3, H, W).
         visible: (H, W).
     """
-    rows = visible.any(1)
+    rows = np.asarray(visible.any(1))
     if not rows.any():
         image[...] = 0
         return

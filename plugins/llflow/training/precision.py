@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from llflow.network.precision import computes_in_bf16
+from llflow.network import precision as networks
 
 
 def precision_on(device: torch.device, precision: str, keep: str) -> str:
@@ -12,6 +12,6 @@ def precision_on(device: torch.device, precision: str, keep: str) -> str:
 
     Steps that the backward pass inverts (`keep` is "nothing") need float32.
     """
-    if precision != "auto":
-        return precision
-    return "bf16" if keep != "nothing" and computes_in_bf16(device) else "float32"
+    if precision == "auto" and keep == "nothing":
+        return "float32"
+    return networks.precision_on(device, precision)
