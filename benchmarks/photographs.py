@@ -36,7 +36,7 @@ from llflow import enhance, load
 from llflow.atomic import write_atomically
 from llflow.evaluation.metrics import psnr
 from llflow.picture import retinex
-from llflow.picture.files import read
+from llflow.picture.files import read, to_pil
 
 CELL = 16
 BRIGHT = 0.3  # mean from which a photograph is taken for well exposed
@@ -109,7 +109,7 @@ def sheet(pictures: Sequence[Sequence[Tensor]], columns: int = 2) -> Image.Image
     rows = []
     for first in range(0, len(pictures), columns):
         together = [picture for row in pictures[first : first + columns] for picture in row]
-        small = [codec.to_pil(picture) for picture in together]
+        small = [to_pil(picture) for picture in together]
         for picture in small:
             picture.thumbnail((WIDTH, HEIGHT))
         rows.append(small)

@@ -22,7 +22,7 @@ from skimage import data
 
 from llflow import enhance, load
 from llflow.atomic import write_atomically
-from llflow.picture.files import read
+from llflow.picture.files import read, to_pil
 from llflow.picture.light import GAMMA
 
 HERE = Path(__file__).parent
@@ -58,7 +58,7 @@ def main(argv=None):
     for row, (dark, bright) in enumerate(rows()):
         pictures = [dark, enhance(model, dark), *([] if bright is None else [bright])]
         for column, picture in enumerate(pictures):
-            small = codec.to_pil(picture)
+            small = to_pil(picture)
             small.thumbnail((WIDTH, HEIGHT))
             sheet.paste(small, (column * (WIDTH + GAP), row * (HEIGHT + GAP)))
     write_atomically(args.out, lambda file: sheet.save(file, "JPEG", quality=88))

@@ -164,7 +164,7 @@ def command(
             text = shown(f"{job.source} -> {job.target}{why}")
             click.echo(json.dumps(said) if as_json else text)
         return 0
-    settings = {
+    settings: dict[str, Any] = {
         "temperature": temperature,
         "samples": samples,
         "seed": seed,
