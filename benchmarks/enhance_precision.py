@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     measure.record(
         f"enhance_precision_{args.threads}",
         args,
-        doc=__doc__,
+        doc=__doc__ or "",
         tables={f"Enhancing 400×600, threads: {args.threads}": rows},
         targets=judged,
     )

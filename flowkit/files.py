@@ -38,7 +38,7 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
     copies = {
         name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
     }
-    _write(Path(path), serialized(copies, {KEY: composition(module)}))
+    write_whole(Path(path), serialized(copies, {KEY: composition(module)}))
 
 
 def load(path: str | os.PathLike[str], module: Module | Callable[[], Module]) -> Module:
@@ -149,7 +149,8 @@ def _described(tensors: Mapping[str, Tensor], name: str) -> str:
     return f"{tuple(tensors[name].shape)} {dtype}"
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all: beside, flushed to the disk and renamed."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:

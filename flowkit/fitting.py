@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
 import math
 import os
 import pickle
-import secrets
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from flowkit.conditions import batch_of
 from flowkit.contract import Bijection, Cond
 from flowkit.density import Augmented, Dequantized, Flow, initialize
-from flowkit.files import composition, difference
+from flowkit.files import composition, difference, write_whole
 
 RECENT, TOO_MANY = 100, 10
 """More than TOO_MANY of the RECENT steps that aren't finite are an error."""
@@ -249,16 +249,10 @@ class Training:
             "record": asdict(self.record),
             "recent": list(self.recent),
         }
-        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-        try:
-            with temporary.open("xb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        # Through memory, because torch.save hides what is wrong with the disk.
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_whole(path, content.getvalue())
 
     def load(self, path: Path, settings: dict[str, Any]) -> None:
         try:

@@ -145,7 +145,8 @@ class Reversible(Bijection):
 
 def _require_repeatable(bijection: Bijection) -> None:
     for name, module in bijection.named_modules():
-        if module.training and isinstance(module, _DropoutNd | _BatchNorm):
+        drops = isinstance(module, _DropoutNd) and module.p > 0
+        if module.training and (drops or isinstance(module, _BatchNorm)):
             raise ValueError(
                 f"Reversible: expected nets that give the same output twice, got "
                 f"{type(module).__name__} at {name} in training mode (eval() it, or leave it out)"

@@ -58,7 +58,8 @@ class Bernstein:
             u = self._unit(x)
             return _mean(theta, u), _mean(slopes, u).log()
 
-        return straight_on(polynomial, x, -self.bound, self.bound)
+        first, last = ((theta[:, end], slopes[:, end].log()) for end in (0, -1))
+        return straight_on(polynomial, x, -self.bound, self.bound, first, last)
 
     def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         theta, slopes = self._coefficients(params)

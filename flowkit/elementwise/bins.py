@@ -89,11 +89,22 @@ def positive_slope(raw: Tensor, least: float) -> Tensor:
     return least + F.softplus(raw + math.log(math.expm1(1 - least)))
 
 
-def straight_on(function: Map, x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
-    """A map of [low, high] beyond it, along the tangents at its ends."""
-    within = x.clamp(low, high)
-    y, log_slope = function(within)
-    return y + (x - within) * log_slope.exp(), log_slope
+End = tuple[Tensor | float, Tensor]
+"""Value and logarithm of the slope, (B, n, *S), at an end of an interval."""
+
+
+def straight_on(
+    function: Map, x: Tensor, low: float, high: float, first: End, last: End
+) -> tuple[Tensor, Tensor]:
+    """A map of [low, high] beyond it, along the tangents at its ends, `first` and `last`.
+
+    (Rounding may lead the map itself far off there, where it bends sharply.)
+    """
+    y, log_slope = function(x.clamp(low, high))
+    for beyond, end, (value, log) in ((x < low, low, first), (x > high, high, last)):
+        y = torch.where(beyond, value + (x - end) * log.exp(), y)
+        log_slope = torch.where(beyond, log, log_slope)
+    return y, log_slope
 
 
 def require_bins(who: object, bins: int, low: float, high: float, least: float) -> None:

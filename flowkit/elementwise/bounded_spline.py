@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from flowkit.elementwise.bins import Bins, positive_slope, require_bins, straight_on
+from flowkit.elementwise.numerical import Map
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,20 @@ class BoundedSpline:
         return 3 * self.bins + 1
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        return straight_on(self._bins(params).forward, x, self.low, self.high)
+        bins = self._bins(params)
+        first, last = bins.slope[:, 0].log(), bins.slope[:, -1].log()
+        return self._straight_on(bins.forward, x, first, last)
 
     def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        return straight_on(self._bins(params).inverse, y, self.low, self.high)
+        bins = self._bins(params)
+        first, last = bins.slope[:, 0].log(), bins.slope[:, -1].log()
+        return self._straight_on(bins.inverse, y, -first, -last)
+
+    def _straight_on(
+        self, function: Map, x: Tensor, first: Tensor, last: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        low, high = self.low, self.high
+        return straight_on(function, x, low, high, (low, first), (high, last))
 
     def _bins(self, params: Tensor) -> Bins:
         widths, heights, slopes = params.split([self.bins, self.bins, self.bins + 1], dim=1)

@@ -246,6 +246,20 @@ def test_bounded_spline_maps_its_interval_onto_itself_and_goes_straight_on():
         torch.testing.assert_close(just_inside, log_slope, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_beyond_a_bounded_spline_both_ways_are_one_line(sign):
+    """Also of bins that bend so sharply at the end that rounding would find another slope."""
+    how = BoundedSpline()
+    torch.manual_seed(0)
+    params = 10 * torch.randn(1, how.count, 2000)
+    x = 0.5 + sign * (0.6 + 9 * torch.rand(1, 2000))
+    y, log_slope = how.forward(x, params)
+    back, log_back = how.inverse(y, params)
+    assert log_back.equal(-log_slope)
+    # y has the rounding of the end, 6e-8, which slopes as small as 1e-3 make 6e-5.
+    torch.testing.assert_close(back, x, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("inverse", [False, True])
 @pytest.mark.parametrize(
     "how", [BoundedSpline(), BoundedSpline(low=-3.0, high=5.0), CircularSpline()], ids=str

@@ -542,6 +542,11 @@ MIDDLES = {
 }
 
 
+def test_reversible_takes_a_dropout_of_nothing():
+    chain = Chain(Coupling(4, lambda a, b: WithMiddle(a, b, nn.Dropout(0.0))), InvertibleLinear(4))
+    torch.testing.assert_close(Reversible(chain)(images())[0], chain(images())[0])
+
+
 # 22: memcnn#12, #56, RevTorch#13: nets that don't repeat.
 @pytest.mark.parametrize("keep", ["nothing", "inputs"])
 @pytest.mark.parametrize("middle", MIDDLES)

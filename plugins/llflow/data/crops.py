@@ -99,8 +99,8 @@ class Crops:
         source = self.sources[rng.random() < self.synthetic_share]
         pair, coarse, whole = source[int(rng.integers(len(source)))]
         _, height, width = pair.bright.shape
-        top = rng.integers(height - self.size + 1)
-        left = rng.integers(width - self.size + 1)
+        top = int(rng.integers(height - self.size + 1))
+        left = int(rng.integers(width - self.size + 1))
         window = (..., slice(top, top + self.size), slice(left, left + self.size))
         turns, is_mirrored = int(rng.integers(4)), rng.random() < 0.5
 
