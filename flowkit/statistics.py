@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from flowkit.contract import along_channels
+from flowkit.contract import along_channels, wide_dtype
 
 
 def channel_mean_std(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,7 +32,8 @@ def normalizing(x: Tensor) -> tuple[Tensor, Tensor]:
     arXiv:1807.03039, §3.1.
     """
     mean, std = channel_mean_std(x)
-    constant = std <= (1e-6 * mean.abs()).clamp(min=1e-12)
+    rounding = 8 * torch.finfo(wide_dtype(x)).eps * mean.abs()
+    constant = std <= rounding.clamp(min=1e-12)
     return -mean, -torch.where(constant, torch.ones_like(std), std).log()
 
 

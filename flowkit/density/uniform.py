@@ -36,22 +36,23 @@ class BoxUniform(nn.Module):
     ) -> None:
         super().__init__()
         low, high = (torch.as_tensor(end, dtype=torch.get_default_dtype()) for end in (low, high))
-        if shape is None:
-            shape = tuple(torch.broadcast_shapes(low.shape, high.shape))
-        shape = require_noise_shape(self, shape)
+        if shape is not None:
+            shape = require_noise_shape(self, shape)
         try:
-            low, high = low.expand(shape).clone(), high.expand(shape).clone()
+            low, high = torch.broadcast_tensors(low, high)
+            low, high = (end if shape is None else end.expand(shape) for end in (low, high))
         except RuntimeError as error:
             raise ValueError(
-                f"BoxUniform: expected ends that broadcast to {shape}, got {tuple(low.shape)} and "
-                f"{tuple(high.shape)}"
+                f"BoxUniform: expected ends that broadcast to {shape or 'one shape'}, got "
+                f"{tuple(low.shape)} and {tuple(high.shape)}"
             ) from error
+        require_noise_shape(self, tuple(low.shape))
         if not (low.isfinite() & high.isfinite() & (low < high)).all():
             raise ValueError(
                 f"BoxUniform: expected finite low < high, got {low.tolist()} and {high.tolist()}"
             )
-        self.register_buffer("low", low)
-        self.register_buffer("high", high)
+        self.register_buffer("low", low.clone())
+        self.register_buffer("high", high.clone())
 
     def forward(self, cond: Cond = None) -> Independent:
         """Batch shape (B,) for a condition of B samples, () without; event shape (C, *S)."""

@@ -17,6 +17,7 @@ class Reshape(Bijection):
         shape_out: (C', *S') on the noise side, of as many numbers.
 
     Raises:
+        TypeError: a shape is no tuple.
         ValueError: the shapes hold different numbers; or, on use, the samples are of another shape.
     """
 
@@ -25,6 +26,10 @@ class Reshape(Bijection):
     def __init__(self, shape_in: Shape, shape_out: Shape) -> None:
         super().__init__()
         for shape in (shape_in, shape_out):
+            if not isinstance(shape, tuple | list):
+                raise TypeError(
+                    f"{type(self).__name__}: expected a shape (C, *S), got {type(shape).__name__}"
+                )
             if not len(shape) or any(type(size) is not int or size < 1 for size in shape):
                 raise ValueError(
                     f"{type(self).__name__}: expected a shape (C, *S), got {tuple(shape)}"
@@ -72,7 +77,8 @@ class Flatten(Reshape):
     """
 
     def __init__(self, shape: Shape) -> None:
-        super().__init__(shape, (math.prod(shape),))
+        numbers = math.prod(shape) if isinstance(shape, tuple | list) else 0
+        super().__init__(shape, (numbers,))
 
     def extra_repr(self) -> str:
         return f"{self.shape_in}"

@@ -33,7 +33,8 @@ class Standardize(Bijection):
         mean, std: (C,), finite, std > 0; both or neither.
 
     Raises:
-        ValueError: mean and std aren't as above.
+        TypeError: mean or std aren't tensors.
+        ValueError: they aren't as above.
     """
 
     conditional = False
@@ -49,6 +50,12 @@ class Standardize(Bijection):
         self.said = mean is not None or std is not None
         if not self.said:
             mean, std = torch.zeros(channels), torch.ones(channels)
+        for value in (mean, std):
+            if value is not None and not isinstance(value, Tensor):
+                raise TypeError(
+                    "Standardize: expected mean and std as tensors, got "
+                    f"{type(value).__name__} (torch.as_tensor makes one)"
+                )
         if mean is None or std is None or not mean.shape == std.shape == (channels,):
             came = [None if value is None else tuple(value.shape) for value in (mean, std)]
             raise ValueError(

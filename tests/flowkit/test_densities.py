@@ -185,6 +185,7 @@ def test_conditional_normal_of_pictures():
         (lambda: BoxUniform(0.0, 1.0), "BoxUniform: expected a shape"),
         (lambda: BoxUniform(1.0, 1.0, 2), "BoxUniform: expected finite low < high"),
         (lambda: BoxUniform(torch.zeros(3), 1.0, 2), "BoxUniform: expected ends that broadcast"),
+        (lambda: BoxUniform(torch.zeros(2), torch.ones(3)), "expected ends that broadcast to one"),
         (lambda: ConditionalNormal(SMALL, 2, cond_channels=0), "expected cond_channels >= 1"),
         (
             lambda: ConditionalNormal(SMALL, (2, 3), cond_channels=2)(torch.rand(1, 2, 3)),

@@ -65,6 +65,14 @@ def test_initialize_sets_standardize_unless_its_numbers_were_said():
     torch.testing.assert_close(open_.std, said(batch)[0].std(0, correction=0))
 
 
+def test_dates_have_a_deviation():
+    """Seconds since 1970 of one hour: 1e-6 of them, but far more than rounding in float64."""
+    seconds = 1.7e9 + 3600 * torch.rand(100, 1, dtype=torch.float64)
+    y, _ = Standardize.from_data(seconds)(seconds)
+    # What the mean has lost by rounding, in units of the deviation, is 1e-10.
+    torch.testing.assert_close(y.std(0, correction=0), torch.ones(1).double(), rtol=1e-9, atol=0)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -81,10 +89,12 @@ def test_initialize_sets_standardize_unless_its_numbers_were_said():
             lambda: Standardize(2, mean=torch.zeros(2), std=torch.tensor([1.0, 0.0])),
             r"std > 0, got .* \[1.0, 0.0\]",
         ),
+        (lambda: Standardize(1, mean=[0.0], std=[1.0]), "as tensors, got list .torch.as_tensor"),
+        (lambda: Flatten(6), r"Flatten: expected a shape \(C, \*S\), got int"),
         (lambda: Standardize.from_data(torch.zeros(0, 2)), "finite numbers"),
         (lambda: Standardize(2)(torch.zeros(1, 3)), r"\(B, 2, \*S\), got \(1, 3\)"),
     ],
 )
 def test_they_refuse(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         call()
