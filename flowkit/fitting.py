@@ -28,6 +28,10 @@ RECENT, TOO_MANY = 100, 10
 """More than TOO_MANY of the RECENT steps that aren't finite are an error."""
 
 
+DAMAGED = pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError, ValueError
+"""What torch.load raises for a file that is cut off, or of another kind."""
+
+
 @dataclass
 class Fitted:
     """What `fit` did.
@@ -255,10 +259,12 @@ class Training:
         write_whole(path, content.getvalue())
 
     def load(self, path: Path, settings: dict[str, Any]) -> None:
+        with path.open("rb") as file:
+            content = io.BytesIO(file.read())
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
+            state = torch.load(content, map_location=self.device, weights_only=True)
             saved, text = state["fit"], state["composition"]
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+        except DAMAGED as error:
             raise ValueError(
                 f"fit: {path}: expected a checkpoint of fit, got another kind of file, or a "
                 "damaged one (checkpoint= names another)"

@@ -35,24 +35,23 @@ class BoxUniform(nn.Module):
         self, low: Tensor | float, high: Tensor | float, shape: int | Shape | None = None
     ) -> None:
         super().__init__()
-        low, high = (torch.as_tensor(end, dtype=torch.get_default_dtype()) for end in (low, high))
-        if shape is not None:
-            shape = require_noise_shape(self, shape)
+        ends = [torch.as_tensor(end, dtype=torch.get_default_dtype()) for end in (low, high)]
+        sizes = [tuple(end.shape) for end in ends]
         try:
-            low, high = torch.broadcast_tensors(low, high)
-            low, high = (end if shape is None else end.expand(shape) for end in (low, high))
+            whole = tuple(torch.broadcast_shapes(*sizes)) if shape is None else shape
+            whole = require_noise_shape(self, whole)
+            first, last = (end.expand(whole) for end in ends)
         except RuntimeError as error:
             raise ValueError(
                 f"BoxUniform: expected ends that broadcast to {shape or 'one shape'}, got "
-                f"{tuple(low.shape)} and {tuple(high.shape)}"
+                f"{sizes[0]} and {sizes[1]}"
             ) from error
-        require_noise_shape(self, tuple(low.shape))
-        if not (low.isfinite() & high.isfinite() & (low < high)).all():
+        if not (first.isfinite() & last.isfinite() & (first < last)).all():
             raise ValueError(
-                f"BoxUniform: expected finite low < high, got {low.tolist()} and {high.tolist()}"
+                f"BoxUniform: expected finite low < high, got {first.tolist()} and {last.tolist()}"
             )
-        self.register_buffer("low", low.clone())
-        self.register_buffer("high", high.clone())
+        self.register_buffer("low", first.clone())
+        self.register_buffer("high", last.clone())
 
     def forward(self, cond: Cond = None) -> Independent:
         """Batch shape (B,) for a condition of B samples, () without; event shape (C, *S)."""

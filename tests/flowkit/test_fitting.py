@@ -207,9 +207,10 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         with pytest.raises(ValueError, match=words):
             quick(flow, data, epochs=2, checkpoint=path, **options)
     assert path.read_bytes() == kept
-    path.write_bytes(b"no checkpoint")
-    with pytest.raises(ValueError, match="expected a checkpoint of fit, got another kind"):
-        quick(small_flow(), bent(), epochs=2, checkpoint=path)
+    for damaged in (b"no checkpoint", b"", kept[: len(kept) // 2], kept[:-1]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="expected a checkpoint of fit, got another kind"):
+            quick(small_flow(), bent(), epochs=2, checkpoint=path)
     with pytest.raises(FileNotFoundError, match="expected a folder for the checkpoint"):
         quick(small_flow(), bent(), epochs=2, checkpoint=tmp_path / "none" / "a.pt")
 
