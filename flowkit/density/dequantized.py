@@ -75,7 +75,8 @@ class Dequantized(nn.Module):
         return -self.log_prob(x, cond) / (math.prod(x.shape[1:]) * math.log(2))
 
     def dequantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(x + u)/levels (B, C, *S) and log q(u | x) (B,) for a draw of u."""
+        """(x + u)/levels (B, C, *S), strictly between 0 and 1, and log q(u | x) (B,) for a draw of
+        u."""
         x = self._whole(x)
         if self.noise is None:
             u, log_q = torch.rand_like(x), x.new_zeros(x.shape[0])
@@ -83,7 +84,9 @@ class Dequantized(nn.Module):
             shape = tuple(x.shape[1:])
             w, log_q = self.noise.rsample_and_log_prob(self._seen(x), shape=shape)
             u, log_q = w.sigmoid(), log_q - _log_slope(w)
-        return (x + u) / self.levels, log_q
+        # 255 + u rounds to 256 for one u of 130,000, and u itself may be 0.
+        least = torch.finfo(x.dtype).eps / 2
+        return ((x + u) / self.levels).clamp(least / self.levels, 1 - least), log_q
 
     def sample(
         self,

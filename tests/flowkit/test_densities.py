@@ -24,6 +24,7 @@ from flowkit import (
     Dequantized,
     Flow,
     InvertibleLinear,
+    Logit,
     MixtureOfGaussians,
     Pointwise,
     StandardNormal,
@@ -246,6 +247,14 @@ def test_a_bound_of_the_probability_of_whole_numbers(noise):
     bits = density.bits_per_dimension(x)
     torch.manual_seed(1)
     torch.testing.assert_close(bits, -density.log_prob(x) / (2 * math.log(2)))
+
+
+@pytest.mark.parametrize("u", [0.0, 1 - 2**-24])
+def test_no_rounding_leads_to_0_or_1(u, monkeypatch):
+    """Which a logit can't take; torch.rand gives both numbers, one time in 2²⁴."""
+    monkeypatch.setattr(torch, "rand_like", lambda x: torch.full_like(x, u))
+    density = Dequantized(Flow(Logit(alpha=0.0)), 256)
+    assert density.log_prob(torch.tensor([[0, 255]])).isfinite().all()
 
 
 def test_bits_of_uniform_noise_are_log2_of_the_levels():
