@@ -51,7 +51,7 @@ class Permute(Bijection):
         return require_shape(self, shape, len(self.order))
 
     def extra_repr(self) -> str:
-        return f"{self.order.tolist()}"
+        return f"{len(self.order)} channels"  # the order is a buffer, saved and loaded
 
     @classmethod
     def examples(cls) -> list[Example]:

@@ -75,9 +75,9 @@ class Pointwise(Parameterized):
             Example(lambda: cls(2, numbers=numbers), (2, 3), name="fixed"),
             Example(lambda: cls(2, BoundedSpline(3)), (2,), name="bounded spline"),
             Example(lambda: cls(2, CircularSpline(3)), (2,), name="circular spline"),
-            Example(lambda: cls(2, LogisticMixture(3)), (2,), name="logistic mixture"),
-            Example(lambda: cls(2, DeepSigmoid(3)), (2,), name="deep sigmoid"),
-            Example(lambda: cls(2, Bernstein(4)), (2,), name="Bernstein polynomial"),
+            Example(lambda: cls(2, LogisticMixture(2)), (2,), name="logistic mixture"),
+            Example(lambda: cls(2, DeepSigmoid(2)), (2,), name="deep sigmoid"),
+            Example(lambda: cls(2, Bernstein(2)), (2,), name="Bernstein polynomial"),
             Example(lambda: cls(2, CubicRational()), (2,), name="cubic-rational"),
             Example(lambda: cls(2, SinhArcsinh()), (2,), name="sinh-arcsinh"),
         ]
