@@ -17,7 +17,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         OSError: the folder or disk refuses, with `path` as its filename; the file there is as it
             was, and no temporary one stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make(path.parent)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with errors_that_name(path):
@@ -38,10 +38,19 @@ def require_writable(folder: Path) -> None:
         OSError: folder or disk refuses, with `folder` as its filename.
     """
     with errors_that_name(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         probe = folder / f".{secrets.token_hex(8)}.tmp"
         probe.touch(exist_ok=False)
         probe.unlink()
+
+
+def _make(folder: Path) -> None:
+    """Make the folder and those it is in, but none that a `..` leaves again: "new/../a.png" isn't
+    there as long as "new" isn't, and then is the "a.png" that nobody looked at."""
+    if ".." in folder.parts:
+        left = len(folder.parts) - folder.parts[::-1].index("..")
+        Path(*folder.parts[:left]).stat()
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager

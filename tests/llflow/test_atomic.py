@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from llflow.atomic import remove_unfinished, write_atomically
+from llflow.atomic import remove_unfinished, require_writable, write_atomically
 
 
 def names(folder):
@@ -17,6 +17,20 @@ def test_the_file_and_the_folders_to_it_appear(tmp_path):
     write_atomically(path, lambda file: file.write(b"new"))
     assert path.read_bytes() == b"new"
     assert names(tmp_path) == ["a", "b", "file"]
+
+
+def test_a_folder_is_not_made_to_be_left_again(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    for path in (tmp_path / "new" / ".." / "a", tmp_path / "x" / "new" / ".." / ".." / "a"):
+        with pytest.raises(FileNotFoundError, match=r"new|x"):
+            write_atomically(path, lambda file: file.write(b"new"))
+    with pytest.raises(FileNotFoundError, match="new"):
+        require_writable(tmp_path / "new" / "..")
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"
+    (tmp_path / "b").mkdir()
+    write_atomically(tmp_path / "b" / ".." / "c" / "d", lambda file: file.write(b"new"))
+    assert names(tmp_path) == ["a", "b", "c", "d"]
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):

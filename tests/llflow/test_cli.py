@@ -268,6 +268,21 @@ def test_no_result_replaces_an_input(llflow, weights, tmp_path, monkeypatch, out
     assert source.read_bytes() == before
 
 
+@pytest.mark.parametrize("out", [[], ["--out"]])
+@pytest.mark.parametrize("name", ["a.png", "b.png"])
+def test_nothing_is_replaced_through_a_folder_that_is_not_there(
+    llflow, weights, tmp_path, monkeypatch, name, out
+):
+    monkeypatch.chdir(tmp_path)
+    before = [picture(tmp_path / each, seed=1).read_bytes() for each in ("a.png", "b.png")]
+    given = ("enhance", "a.png", *out, f"new/../{name}", "--weights", weights)
+    code, _, err = llflow(*given, *(["--overwrite"] if out else []))
+    assert code == 1
+    assert err.startswith(f"llflow: a.png: new/../{name} can't be written: ")
+    assert [(tmp_path / each).read_bytes() for each in ("a.png", "b.png")] == before
+    assert files(tmp_path) == ["a.png", "b.png"]
+
+
 @pytest.mark.parametrize(
     "inputs", [["x/a.png", "y/a.png"], ["x", "y/a.png"], ["x", "y"], ["a.png", "a_bright.png"]]
 )

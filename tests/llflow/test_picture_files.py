@@ -595,6 +595,7 @@ def test_a_tiff_of_plain_tags_is_read(tmp_path):
         (rgb_tiff(_254=1), "a raw file's or a preview"),
         (rgb_tiff(_50706=1), "a raw file's or a preview"),
         (rgb_tiff(_262=32803), "a raw file's or a preview"),
+        (rgb_tiff(_262=8), r"L\*a\*b\* isn't read"),
         (rgb_tiff((12, 12, 12)), "12-bit whole numbers aren't read"),
         (rgb_tiff((32, 32, 32)), "32-bit whole numbers aren't read"),
     ],
@@ -625,9 +626,10 @@ def test_the_limit_is_the_callers(tmp_path):
         decode(tmp_path, content, max_pixels=99)
 
 
-def test_the_limit_may_be_above_pillows_own(tmp_path, monkeypatch):
+@pytest.mark.parametrize("file_format", ["PNG", "BMP"])
+def test_the_limit_may_be_above_pillows_own(tmp_path, monkeypatch, file_format):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    content = encoded(Image.new("RGB", (10, 10)), "PNG")
+    content = encoded(Image.new("RGB", (10, 10)), file_format)
     assert decode(tmp_path, content, max_pixels=100).image.shape == (3, 10, 10)
     with pytest.raises(PictureError, match="too large: 10×10 pixels, the limit is 99 "):
         decode(tmp_path, content, max_pixels=99)

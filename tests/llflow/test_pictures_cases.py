@@ -1,6 +1,7 @@
 """Situations that people reported of other tools: what is right is what happens here."""
 
 import struct
+import zlib
 from io import BytesIO
 
 import numpy as np
@@ -13,6 +14,7 @@ from profiles import SPACES, profile_of, to_xyz
 import llflow
 from llflow.picture import files, light
 from llflow.picture.files import PictureError, read, write
+from llflow.picture.inputs import tensor_of
 
 HEIGHT, WIDTH = 96, 128
 
@@ -389,6 +391,21 @@ def test_pillows_modes(nano, mode):
     assert llflow.enhance(nano, image).shape == (3, 16, 24)
 
 
+def test_a_grey_profile_holds_with_opacity_as_without():
+    levels = np.arange(1, 257, dtype=np.uint8).reshape(16, 16)
+    grey = Image.fromarray(levels)
+    both = Image.merge("LA", [grey, Image.new("L", (16, 16), 255)])
+    grey.info["icc_profile"] = both.info["icc_profile"] = profile_of("grey")
+    assert torch.equal(tensor_of(both), tensor_of(grey))
+    assert not torch.equal(tensor_of(both), tensor_of(Image.fromarray(levels)))
+
+
+def with_profile(mode, name):
+    image = Image.new(mode, (8, 8))
+    image.info["icc_profile"] = profile_of(name)
+    return image
+
+
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
@@ -398,6 +415,7 @@ def test_pillows_modes(nano, mode):
         (np.full((8, 9, 3), 255.0), ValueError, r"values in \[0, 1\], got 255 to 255"),
         (np.full((8, 9, 3), np.nan), ValueError, r"values in \[0, 1\]"),
         (Image.new("CMYK", (8, 8)), ValueError, "got CMYK"),
+        (with_profile("L", "Display P3"), ValueError, "profile of the picture's, got another"),
         ([[0.5]], TypeError, "got list"),
         (None, TypeError, "got NoneType"),
     ],
@@ -438,14 +456,37 @@ def test_further_pictures_in_a_jpeg_are_said(tmp_path):
     assert picture.lost == ("further pictures in the file (a gain map or previews) aren't kept",)
 
 
-def test_a_picture_for_brighter_screens_is_refused(tmp_path):
+def with_primaries(path, mode, primaries, transfer=13):
+    """A PNG of one color that names its space by ITU H.273's numbers."""
     buffer = BytesIO()
-    Image.new("RGB", (4, 4)).save(buffer, "PNG")
-    content = buffer.getvalue()
-    chunk = struct.pack(">L", 4) + b"cICP" + bytes([9, 16, 0, 1]) + bytes(4)
-    (tmp_path / "a.png").write_bytes(content[:33] + chunk + content[33:])
+    Image.new(mode, (4, 4), 51 if mode == "L" else (51, 102, 51)).save(buffer, "PNG")
+    content, named = buffer.getvalue(), b"cICP" + bytes([primaries, transfer, 0, 1])
+    chunk = struct.pack(">L", 4) + named + struct.pack(">L", zlib.crc32(named))
+    path.write_bytes(content[:33] + chunk + content[33:])
+    return path
+
+
+def test_a_picture_for_brighter_screens_is_refused(tmp_path):
     with pytest.raises(PictureError, match=r"more light than white \(PQ\)"):
-        read(tmp_path / "a.png")
+        read(with_primaries(tmp_path / "a.png", "RGB", 9, 16))
+
+
+def test_primaries_that_a_number_names(tmp_path):
+    p3, grey, wide, srgb = (
+        read(with_primaries(tmp_path / "a.png", mode, number))
+        for mode, number in (("RGB", 12), ("L", 12), ("RGB", 9), ("RGB", 1))
+    )
+    # Display P3's green has less red and blue in sRGB: ((1.2249 l(51) - 0.2249 l(102)), ...).
+    linear = np.array([51, 102, 51]) / 255
+    linear = ((linear + 0.055) / 1.055) ** 2.4
+    matrix = [[1.2249, -0.2249, 0], [-0.0420, 1.0420, 0], [-0.0197, -0.0786, 1.0983]]
+    expected = curve_of_srgb(np.array(matrix) @ linear)
+    assert np.abs(p3.image[:, 0, 0].numpy() - expected).max() < 2e-3  # 4 digits, profile's 16 bits
+    assert p3.lost == grey.lost == srgb.lost == ()
+    assert p3.icc_profile is not None
+    assert grey.grey
+    assert grey.icc_profile is srgb.icc_profile is None
+    assert wide.lost == ("its primaries, number 9 of ITU H.273, are taken for sRGB's",)
 
 
 # --- depth -----------------------------------------------------------------------------------

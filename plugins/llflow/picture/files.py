@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 import pyvips
 import torch
-from PIL import Image
+from PIL import BmpImagePlugin, Image
 from torch import Tensor
 
 from llflow.atomic import write_atomically
@@ -56,6 +55,7 @@ _PHOTOMETRIC, _SUBFILE, _SAMPLES, _BITS, _DNG = 262, 254, 339, 258, 50706
 _COMPRESSION, _SUBSAMPLING = 259, 530
 _LUMA = 6  # of photometric interpretations
 _JPEGS = (6, 7)  # of compressions, which libtiff decodes to RGB
+_LAB = (8, 9, 10)  # of photometric interpretations
 _SENSOR = (32803, 34892)  # of photometric interpretations: as a camera's sensor saw it
 _LAYERS = 37724
 _STRIPS, _TILES = (273, 279), (324, 325)  # offsets and lengths
@@ -178,6 +178,9 @@ def _decoded(file: IO[bytes], file_format: str, max_pixels: int) -> Picture:
         turn, said = _orientation(file, file_format, held)
         samples, lost = _turned(samples, turn), lost + said
     held, said = metadata.upright(held, samples.shape[1], samples.shape[0])
+    profile = _profile(header, extras)
+    if profile is None and channels == 3 and extras.primaries:
+        lost.append(f"its primaries, number {extras.primaries} of ITU H.273, are taken for sRGB's")
     return _picture(
         samples,
         channels,
@@ -188,7 +191,7 @@ def _decoded(file: IO[bytes], file_format: str, max_pixels: int) -> Picture:
             exif=held.exif,
             about=held,
             lossless=extras.lossless,
-            icc_profile=_profile(header, extras),
+            icc_profile=profile,
             lost=(*lost, *said),
         ),
         palette=bool(_value(header, "palette", 0)),
@@ -240,6 +243,8 @@ def _of_tiff(file: IO[bytes]) -> tuple[bool, list[str]]:
     whole = sum(not kind & 5 for kind in kinds)
     if whole > 1:
         raise PictureError(f"{whole} pages in one file; only files of one picture are read")
+    if (first.get(_PHOTOMETRIC) or (0,))[0] in _LAB:
+        raise PictureError("L*a*b* isn't read; save it as RGB")
     form, bits = max(first.get(_SAMPLES) or (1,)), max(first.get(_BITS) or (1,))
     if form != 3 and bits not in (1, 2, 4, 8, 16):
         raise PictureError(f"{bits}-bit whole numbers aren't read, only up to 8, and 16")
@@ -310,8 +315,8 @@ def _about(
 def _profile(image: Any, extras: containers.Extras) -> bytes | None:
     """The file's profile, or one for the primaries that it names."""
     held = _value(image, "icc-profile-data", None)
-    if held is None and containers.is_p3(extras.primaries):
-        return _bytes(pyvips.Image.black(1, 1).copy(interpretation="srgb"), "p3")
+    if held is None and _CHANNELS[image.interpretation] == 3 and containers.is_p3(extras.primaries):
+        return _bytes(pyvips.Image.black(1, 1, bands=3).copy(interpretation="srgb"), "p3")
     return held
 
 
@@ -348,9 +353,7 @@ def _turned(samples: np.ndarray, orientation: int) -> np.ndarray:
 def _decoded_bmp(file: IO[bytes], max_pixels: int) -> Picture:
     """Windows' own, which libvips leaves out and Pillow reads."""
     file.seek(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, about large pictures: the limit here is ours
-        image = Image.open(file, formats=["BMP"])
+    image = BmpImagePlugin.BmpImageFile(file)  # Image.open has a limit of its own
     _require_size(*image.size, max_pixels)
     grey, alpha = image.mode in ("1", "L"), image.mode == "RGBA"
     samples = np.asarray(image.convert("L" if grey else "RGBA" if alpha else "RGB"))

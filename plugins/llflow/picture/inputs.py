@@ -52,7 +52,9 @@ def _of_pillow(image: Image.Image) -> Tensor:
         image = image.convert("L" if image.mode == "1" else "RGBA" if transparent else "RGB")
     if image.mode == "LA":
         grey, alpha = (np.asarray(plane) for plane in image.split())
-        return _of_array(np.dstack([grey, grey, grey, alpha]), None)
+        shown = _of_array(grey, profile)
+        samples.fill_hidden(shown.numpy(), alpha > 0)
+        return shown
     if image.mode not in ("L", "RGB", "RGBA", "I;16"):
         raise ValueError(
             f"enhance: expected a picture of mode 1, L, LA, P, RGB, RGBA or I;16, got {image.mode} "
@@ -79,7 +81,13 @@ def _of_array(array: np.ndarray, profile: bytes | None) -> Tensor:
         image = np.broadcast_to(stored, (*stored.shape[:2], 3)).transpose(2, 0, 1)
         image = np.array(image, np.float32)
     else:
-        space = profiles.space_of(profile, stored.shape[2])
+        try:
+            space = profiles.space_of(profile, stored.shape[2])
+        except ValueError as error:
+            raise ValueError(
+                f"enhance: expected a color profile of the picture's, got another ({error}); "
+                'without info["icc_profile"] it is taken for sRGB'
+            ) from error
         image = samples.shown(space, stored, _BITS[array.dtype.name])
     if planes.shape[2] == 4:
         samples.fill_hidden(image, planes[..., 3] > 0)
