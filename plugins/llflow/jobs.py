@@ -100,7 +100,7 @@ def plan(
             found = _jobs_in(source, out or _beside(source, suffix), recursive)
             added = suffix if out else None  # else the folder's name has it
             jobs += [replace(job, target=_named(job.target, added, file_format)) for job in found]
-        elif not source.exists():
+        elif not os.path.lexists(source):
             raise PlanError(f"{source}: no such file or folder")
         elif out is None:
             added = SUFFIX if suffix is None else suffix

@@ -1,6 +1,7 @@
 """The command line: what users type, also by mistake, and what they get."""
 
 import copy
+import errno
 import hashlib
 import importlib
 import json
@@ -8,6 +9,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -319,6 +321,24 @@ def test_a_bad_file_is_named_and_the_rest_goes_on(llflow, weights, tmp_path):
     named = [line.split(": ")[1] for line in err.splitlines()]
     assert named == [str(tmp_path / "in" / name) for name in ("loop.png", "short.jpg")]
     assert files(tmp_path / "out") == [path.name for path in good]
+
+
+def test_a_file_that_may_not_be_read_is_named_and_the_rest_goes_on(
+    llflow, weights, tmp_path, monkeypatch
+):
+    secret, good = picture(tmp_path / "a.png"), picture(tmp_path / "b.png")
+    opened = Path.open
+
+    def refuse(path, *arguments, **options):
+        if path == secret:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)  # whoever runs this may be allowed everything
+    monkeypatch.setattr(os, "access", lambda path, *_, **__: Path(path) != secret)
+    code, out, err = llflow("enhance", secret, good, "--weights", weights)
+    assert (code, out) == (1, f"1 enhanced, 1 failed -> {tmp_path / 'b_bright.png'}\n")
+    assert err == f"llflow: {secret}: {os.strerror(errno.EACCES)}"
 
 
 def test_a_name_that_is_no_text(llflow, weights, tmp_path):

@@ -66,7 +66,7 @@ class Weights(click.ParamType):
         return names or [CompletionItem(incomplete, type="file")]
 
 
-PATH = PathText(path_type=Path)
+PATH = PathText(path_type=Path, readable=False)  # what can't be read is named in its turn
 FROM_ONE = click.IntRange(min=1)
 FROM_ZERO = click.IntRange(min=0)
 
