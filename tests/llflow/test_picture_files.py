@@ -595,6 +595,7 @@ def test_a_tiff_of_plain_tags_is_read(tmp_path):
         (rgb_tiff(_254=1), "a raw file's or a preview"),
         (rgb_tiff(_50706=1), "a raw file's or a preview"),
         (rgb_tiff(_262=32803), "a raw file's or a preview"),
+        (rgb_tiff((32, 32, 32), _339=3, _262=0), "floating point whose white is 0"),
         (rgb_tiff(_262=8), r"L\*a\*b\* isn't read"),
         (rgb_tiff((12, 12, 12)), "12-bit whole numbers aren't read"),
         (rgb_tiff((32, 32, 32)), "32-bit whole numbers aren't read"),

@@ -50,9 +50,14 @@ BITS = {  # a channel may have
 _WITH_INKS = ("JPEG", "TIFF")
 _LOADERS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "TIFF": "tiff", "AVIF": "heif"}
 _CHANNELS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3, "scrgb": 3, "rgb": 3, "cmyk": 4}
-_INTERPRETATIONS = {1: ("b-w", "grey16"), 3: ("srgb", "rgb16"), 4: ("cmyk", "cmyk")}
+_INTERPRETATIONS = {
+    1: ("b-w", "grey16", "srgb"),
+    3: ("srgb", "rgb16", "srgb"),
+    4: ("cmyk", "cmyk", "cmyk"),
+}
 _PHOTOMETRIC, _SUBFILE, _SAMPLES, _BITS, _DNG = 262, 254, 339, 258, 50706
 _COMPRESSION, _SUBSAMPLING = 259, 530
+_WHITE_IS_ZERO = 0  # of photometric interpretations
 _LUMA = 6  # of photometric interpretations
 _JPEGS = (6, 7)  # of compressions, which libtiff decodes to RGB
 _LAB = (8, 9, 10)  # of photometric interpretations
@@ -248,6 +253,8 @@ def _of_tiff(file: IO[bytes]) -> tuple[bool, list[str]]:
     form, bits = max(first.get(_SAMPLES) or (1,)), max(first.get(_BITS) or (1,))
     if form != 3 and bits not in (1, 2, 4, 8, 16):
         raise PictureError(f"{bits}-bit whole numbers aren't read, only up to 8, and 16")
+    if form == 3 and first.get(_PHOTOMETRIC) == (_WHITE_IS_ZERO,):
+        raise PictureError("floating point whose white is 0 isn't read, only with black as 0")
     if form == 3 and bits > 32:
         raise PictureError(f"{bits}-bit floating point isn't read, only 16 and 32")
     lost = ["the file's previews and masks aren't kept"] if others else []
@@ -504,10 +511,10 @@ def _image(picture: Picture, samples: np.ndarray, file_format: str) -> Any:
     kind = {"uint8": "uchar", "uint16": "ushort", "float32": "float"}[samples.dtype.name]
     image = pyvips.Image.new_from_memory(samples.data, width, height, bands, kind)
     channels = bands - (picture.alpha is not None)
-    narrow, wide = _INTERPRETATIONS[channels]
+    narrow, wide, floating = _INTERPRETATIONS[channels]
     along, down = picture.about.density
     image = image.copy(
-        interpretation=narrow if kind == "uchar" else wide if kind == "ushort" else "srgb",
+        interpretation={"uchar": narrow, "ushort": wide, "float": floating}[kind],
         xres=along if file_format == "TIFF" else 1.0,
         yres=down if file_format == "TIFF" else 1.0,
     )
