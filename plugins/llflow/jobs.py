@@ -221,7 +221,7 @@ def run(
             yield Outcome(job, None if skip_existing else problem, skipped=skip_existing)
         else:
             start = time.monotonic()
-            outcome = _do(job, brighten, max_pixels, {"bits": bits, "quality": quality})
+            outcome = _do(job, brighten, max_pixels, bits, quality)
             yield replace(outcome, seconds=time.monotonic() - start)
 
 
@@ -229,7 +229,8 @@ def _do(
     job: Job,
     brighten: Callable[[files.Picture], files.Picture],
     max_pixels: int,
-    how: dict[str, int | None],
+    bits: int | None,
+    quality: int | None,
 ) -> Outcome:
     try:
         bright = brighten(files.read(job.source, max_pixels))
@@ -243,7 +244,7 @@ def _do(
     except (MemoryError, RuntimeError) as error:  # torch's word for "out of memory", too
         return Outcome(job, first_line(error) if str(error) else "out of memory")
     try:
-        lost = files.write(job.target, bright, **how)
+        lost = files.write(job.target, bright, bits=bits, quality=quality)
     except OSError as error:
         return Outcome(job, f"{job.target} can't be written: {error.strerror or error}")
     except files.PictureError as error:
