@@ -115,7 +115,7 @@ def bracket(
 
     Arguments and errors are those of `enhance`.
     """
-    image = _checked(model, image, temperature, samples, tile)
+    image = _checked(model, image, temperature, samples, seed, tile)
     _check_light(brightnesses, exposure, strength)
     bright = unclipped(
         model,
@@ -148,7 +148,7 @@ def unclipped(
 
     Arguments and errors are those of `enhance`.
     """
-    image = _checked(model, image, temperature, samples, tile)
+    image = _checked(model, image, temperature, samples, seed, tile)
     original = image.detach().float().cpu()
     equalized = retinex.equalize(original)
     light = _light(model, original, equalized)
@@ -187,7 +187,7 @@ def draw(
     Sample k is the same however many are drawn. What depends on the dark picture alone is computed
     once for all of them. Arguments and errors are those of `enhance`.
     """
-    image = _checked(model, image, temperature, samples, tile)
+    image = _checked(model, image, temperature, samples, seed, tile)
     original = image.detach().float().cpu()
     equalized = retinex.equalize(original)
     light = _light(model, original, equalized)
@@ -326,11 +326,13 @@ def _require_number(name: str, value: object) -> None:
         raise TypeError(f"enhance: expected {name} as a number, got {value!r}")
 
 
-def _checked(model: LLFlow, image: Input, temperature: float, samples: int, tile: int) -> Tensor:
+def _checked(
+    model: LLFlow, image: Input, temperature: float, samples: int, seed: int, tile: int
+) -> Tensor:
     if not isinstance(model, LLFlow):
         raise TypeError(f"enhance: expected a model first (llflow.load()), got {_kind(model)}")
     _require_number("temperature", temperature)
-    for name, value in (("samples", samples), ("tile", tile)):
+    for name, value in (("samples", samples), ("seed", seed), ("tile", tile)):
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"enhance: expected {name} as an integer, got {value!r}")
     image = tensor_of(image)

@@ -233,6 +233,7 @@ def test_black_stays_black(lean):
         ({"temperature": None}, "expected temperature as a number, got None"),
         ({"samples": 1.5}, "expected samples as an integer, got 1.5"),
         ({"tile": 1.5}, "expected tile as an integer, got 1.5"),
+        ({"seed": 1.5}, "expected seed as an integer, got 1.5"),
     ],
 )
 def test_arguments_of_another_kind_are_named(lean, image, options, message):
