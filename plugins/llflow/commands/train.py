@@ -162,7 +162,8 @@ def command(
     from llflow.training.recipe import Recipe
     from llflow.training.train import train
 
-    logging.basicConfig(level=logging.INFO, format="llflow: %(message)s")
+    logging.basicConfig(format="llflow: %(message)s")
+    logging.getLogger("llflow").setLevel(logging.INFO)
     given = {name: value for name, value in settings.items() if value is not None}
     chosen = Recipe(**asdict(Recipe.read(recipe)) | given)
     run = out or Path("runs") / folder.resolve().name
