@@ -81,7 +81,16 @@ def _options(description: str, steps: int) -> Namespace:
     parser.add_argument("--steps", type=int, default=steps, help="of training [%(default)s]")
     parser.add_argument("--seeds", type=int, default=3, help="how many trainings [%(default)s]")
     parser.add_argument("--json", type=Path, help="where the figures go too")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if min(options.steps, options.seeds) < 1:
+        parser.error(f"expected steps and seeds >= 1, got {options.steps} and {options.seeds}")
+    formats = plt.gcf().canvas.get_supported_filetypes()
+    if Path(options.out).suffix.removeprefix(".") not in formats:
+        parser.error(f"expected --out to end in one of {', '.join(formats)}, got {options.out}")
+    for path in filter(None, (Path(options.out), options.json)):
+        if not path.parent.is_dir():
+            parser.error(f"expected a folder for {path}, found none")
+    return options
 
 
 def _first(

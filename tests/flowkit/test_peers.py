@@ -48,3 +48,27 @@ def test_it_runs(task, tmp_path):
     flows = json.loads(figures.read_text())["flows"]
     assert len(flows) >= 2
     assert all(len(flow["scores"]) == 2 and flow["time"] > 0 for flow in flows.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--seeds", "0"], "expected steps and seeds >= 1, got "),
+        (["--out", "picture"], "expected --out to end in one of "),
+        (["--out", "nowhere/picture.png"], "expected a folder for nowhere/picture.png"),
+        (["--json", "nowhere/figures.json"], "expected a folder for nowhere/figures.json"),
+    ],
+)
+def test_what_cannot_end_well_is_said_before_it_begins(arguments, words, tmp_path):
+    pytest.importorskip("zuko", reason="posterior.py needs zuko")
+    done = subprocess.run(
+        [sys.executable, FOLDER / "posterior.py", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert not any(tmp_path.iterdir())
