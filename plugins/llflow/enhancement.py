@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
@@ -101,7 +101,7 @@ def enhance(
 def bracket(
     model: LLFlow,
     image: Input,
-    brightnesses: Sequence[float],
+    brightnesses: Iterable[float],
     *,
     temperature: float = 0.0,
     samples: int = 1,
@@ -115,18 +115,10 @@ def bracket(
 
     Arguments and errors are those of `enhance`.
     """
-    image = _checked(model, image, temperature, samples, seed, tile)
+    original = _checked(model, image, temperature, samples, seed, tile)
+    brightnesses = [*brightnesses]
     _check_light(brightnesses, exposure, strength)
-    bright = unclipped(
-        model,
-        image,
-        temperature=temperature,
-        samples=samples,
-        seed=seed,
-        tile=tile,
-        precision=precision,
-    )
-    original = image.detach().float().cpu()
+    bright = _unclipped(model, original, temperature, samples, seed, tile, precision)
     if not isinstance(exposure, str):
         bright = bright * linear.factor_for_mean(bright, exposure)
     results = [(linear.factor_of_stops(stops) * bright).clamp(0, 1) for stops in brightnesses]
@@ -148,26 +140,8 @@ def unclipped(
 
     Arguments and errors are those of `enhance`.
     """
-    image = _checked(model, image, temperature, samples, seed, tile)
-    original = image.detach().float().cpu()
-    equalized = retinex.equalize(original)
-    light = _light(model, original, equalized)
-    draws = _Draws(original, seed, temperature)
-    total = torch.zeros(3, *_padded_size(image))
-    for _, place, part in _decoded_parts(
-        model, original, equalized, light, draws, samples, tile, precision
-    ):
-        total[place] += part
-    bright = preprocess.crop(total / samples, *image.shape[1:])
-    if light is None:
-        return bright
-    bright = _exposed(bright, sum(draws.exposure(light, k) for k in range(samples)) / samples)
-    needed = _needed(original, light)
-    if needed < 1:
-        bright = linear.blend(original, bright.clamp(0, 1), needed)
-    if needed == 0:
-        return bright
-    return keep_night(original, linear.keep_lights(original, bright))
+    original = _checked(model, image, temperature, samples, seed, tile)
+    return _unclipped(model, original, temperature, samples, seed, tile, precision)
 
 
 @torch.no_grad()
@@ -187,20 +161,38 @@ def draw(
     Sample k is the same however many are drawn. What depends on the dark picture alone is computed
     once for all of them. Arguments and errors are those of `enhance`.
     """
-    image = _checked(model, image, temperature, samples, seed, tile)
-    original = image.detach().float().cpu()
-    equalized = retinex.equalize(original)
-    light = _light(model, original, equalized)
-    draws = _Draws(original, seed, temperature)
-    drawn = [torch.empty(3, *_padded_size(image)) for _ in range(samples)]
-    for index, place, part in _decoded_parts(
-        model, original, equalized, light, draws, samples, tile, precision
-    ):
-        drawn[index][place] = part
-    drawn = [preprocess.crop(picture, *image.shape[1:]) for picture in drawn]
+    original = _checked(model, image, temperature, samples, seed, tile)
+    drawn = [_black(original) for _ in range(samples)]
+    light, exposures = _decode(model, original, drawn, temperature, seed, tile, precision)
+    drawn = [preprocess.crop(picture, *original.shape[1:]) for picture in drawn]
     if light is None:
         return drawn
-    return [_exposed(picture, draws.exposure(light, k)) for k, picture in enumerate(drawn)]
+    return [_exposed(*both) for both in zip(drawn, exposures, strict=True)]
+
+
+def _unclipped(
+    model: LLFlow,
+    original: Tensor,
+    temperature: float,
+    samples: int,
+    seed: int,
+    tile: int,
+    precision: str,
+) -> Tensor:
+    total = _black(original)
+    light, exposures = _decode(
+        model, original, [total] * samples, temperature, seed, tile, precision
+    )
+    bright = preprocess.crop(total / samples, *original.shape[1:])
+    if light is None:
+        return bright
+    bright = _exposed(bright, sum(exposures) / samples)
+    needed = _needed(original, light)
+    if needed < 1:
+        bright = linear.blend(original, bright.clamp(0, 1), needed)
+    if needed == 0:
+        return bright
+    return keep_night(original, linear.keep_lights(original, bright))
 
 
 class _Draws:
@@ -254,21 +246,25 @@ def _needed(image: Tensor, light: Light) -> float:
     return min(1.0, max(0.0, (deviations - UNSURE) / (SURE - UNSURE)))
 
 
-def _padded_size(image: Tensor) -> torch.Size:
-    return preprocess.pad(image[0]).shape
+def _black(image: Tensor) -> Tensor:
+    """Zeros of the size that `image` has once it is padded."""
+    return torch.zeros(3, *preprocess.pad(image[0]).shape)
 
 
-def _decoded_parts(
+def _decode(
     model: LLFlow,
     image: Tensor,
-    equalized: Tensor,
-    light: Light | None,
-    draws: _Draws,
-    samples: int,
+    totals: Sequence[Tensor],
+    temperature: float,
+    seed: int,
     tile: int,
     precision: str,
-) -> Iterator[tuple[int, tuple, Tensor]]:
-    """(sample, place, part of the bright picture that belongs there), for all of them."""
+) -> tuple[Light | None, list[float]]:
+    """Add sample k to the k-th of `totals`, which may be one and the same, and tell what light the
+    model predicts and each sample's exposure; None and nothing without an illumination branch."""
+    equalized = retinex.equalize(image)
+    light = _light(model, image, equalized)
+    draws = _Draws(image, seed, temperature)
     low = preprocess.pad(preprocess.network_input(image, equalized))[None]
     height, width = low.shape[2:]
     like = next(model.parameters())
@@ -280,18 +276,21 @@ def _decoded_parts(
             # For one sample, work done ahead would only cost.
             sample = (
                 model.flow.given(cond).sample_with
-                if samples > 1
+                if len(totals) > 1
                 else partial(model.flow.sample, cond)
             )
-        for index in range(samples):
+        for index, total in enumerate(totals):
             noise = None
-            if draws.temperature:
+            if temperature:
                 noise = squeeze_map(draws.noise(index, height, width)[here])
             with networks_in(precision, like.device):
-                bright = sample(temperature=draws.temperature, noise=noise)[0]
+                bright = sample(temperature=temperature, noise=noise)[0]
             if not bright.isfinite().all():
                 raise NotFinite("the network's result isn't finite; other weights may do better")
-            yield index, (..., *part.place), bright[(..., *part.inner)].float().cpu()
+            total[(..., *part.place)] += bright[(..., *part.inner)].float().cpu()
+    if light is None:
+        return None, []
+    return light, [draws.exposure(light, index) for index in range(len(totals))]
 
 
 def _exposed(picture: Tensor, exposure: float) -> Tensor:
@@ -329,6 +328,7 @@ def _require_number(name: str, value: object) -> None:
 def _checked(
     model: LLFlow, image: Input, temperature: float, samples: int, seed: int, tile: int
 ) -> Tensor:
+    """The picture as everything computes with it: (3, H, W) float32 on the CPU."""
     if not isinstance(model, LLFlow):
         raise TypeError(f"enhance: expected a model first (llflow.load()), got {_kind(model)}")
     _require_number("temperature", temperature)
@@ -353,7 +353,7 @@ def _checked(
         raise ValueError(f"enhance: expected samples >= 1, got {samples}")
     if samples > 1 and temperature == 0:
         raise ValueError("enhance: at temperature 0 all samples are the same; expected samples = 1")
-    return image
+    return image.detach().float().cpu()
 
 
 def _kind(value: object) -> str:

@@ -66,6 +66,11 @@ def test_brightnesses_share_one_pass(model, image):
         assert torch.equal(result, enhance(model, image, brightness=stops))
 
 
+def test_brightnesses_may_come_one_by_one(lean, image):
+    results = bracket(lean, image, (stops for stops in STOPS))
+    assert len(results) == len(STOPS)
+
+
 @pytest.mark.parametrize("mean", [0.1, 0.3, 0.6])
 def test_exposure_is_the_mean(model, image, mean):
     result = enhance(model, image, exposure=mean)
