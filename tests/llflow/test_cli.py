@@ -249,6 +249,33 @@ def test_a_folder_by_position_keeps_what_it_has(llflow, weights, tmp_path):
     assert mine.read_bytes() != before
 
 
+def test_a_suffix_replaces_nothing_beside_the_inputs(llflow, weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source, mine = picture(tmp_path / "photo1.png"), picture(tmp_path / "photo10.png", seed=1)
+    before = mine.read_bytes()
+    arguments = ("enhance", source, "--suffix", "0", "--weights", weights, "--overwrite")
+    code, out, err = llflow(*arguments)
+    assert (code, out) == (2, "")
+    assert "--out has to say where" in err
+    assert mine.read_bytes() == before
+    assert llflow(*arguments[:-1])[0] == 1
+    assert mine.read_bytes() == before
+    for suffix in ("_bright", "_2"):
+        arguments = ("enhance", source, "--suffix", suffix, "--weights", weights)
+        out = ("--out", ".") if suffix == "_2" else ()
+        assert llflow(*arguments)[0] == 0
+        assert llflow(*arguments, *out, "--overwrite")[0] == 0
+    assert mine.read_bytes() == before
+
+
+def test_a_second_run_on_all_that_is_there_says_what_to_do(llflow, weights, tmp_path):
+    source = picture(tmp_path / "a.png")
+    assert llflow("enhance", source, "--weights", weights)[0] == 0
+    code, _, err = llflow("enhance", source, tmp_path / "a_bright.png", "--weights", weights)
+    assert code == 2
+    assert "leave that out if it is a result from before" in err
+
+
 @pytest.mark.parametrize(
     "out", ["a.png", "./a.png", "sub/../a.png", "soft.png", "hard.png", "folder/a.png", "."]
 )

@@ -132,7 +132,8 @@ def command(
     PNG, JPEG, WebP, BMP, TIFF and AVIF are recognised by content. Without OUT, results lie beside
     the inputs with "_bright" in their names. The last of several paths is OUT if it is a folder or
     doesn't exist; a file that exists is always an input. --overwrite replaces files in OUT only if
-    --out names it. Depth, color profile and metadata stay the input's.
+    --out names it, and with --suffix none beside the inputs. Depth, color profile and metadata stay
+    the input's.
     """
     if skip_existing and overwrite:
         raise click.UsageError("--skip-existing and --overwrite exclude each other.")
@@ -152,6 +153,11 @@ def command(
             raise click.UsageError(
                 f"--overwrite replaces what is in {out} only if --out says so: --out {out}"
             )
+    if overwrite and out is None and suffix not in (None, jobs.SUFFIX):
+        raise click.UsageError(
+            f"Beside the inputs --overwrite replaces what is named {jobs.SUFFIX} only; with "
+            f"--suffix {suffix}, which may be anything's name, --out has to say where."
+        )
     if file_format and out is not None and files.format_of(out) not in (None, file_format):
         raise click.UsageError(f"--format {file_format} and the name {out} exclude each other.")
     planned = jobs.plan(inputs, out, recursive=recursive, suffix=suffix, file_format=file_format)
