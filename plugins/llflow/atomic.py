@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from errno import ENOTDIR
 from pathlib import Path
 from typing import IO
 
@@ -50,7 +51,10 @@ def _make(folder: Path) -> None:
     if ".." in folder.parts:
         left = len(folder.parts) - folder.parts[::-1].index("..")
         Path(*folder.parts[:left]).stat()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(folder)) from error
 
 
 @contextmanager

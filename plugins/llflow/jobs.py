@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from llflow.atomic import require_writable
 from llflow.errors import UsageError, first_line
 from llflow.picture import files
 
@@ -174,7 +175,7 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
         if identity(job.target) in sources:
             raise PlanError(
                 f"{job.target}: the result of {job.source} would replace an input; leave that out "
-                "or choose another OUT (--out)"
+                "if it is a result from before, or choose another OUT (--out)"
             )
         target = os.path.realpath(job.target)  # takes links that lead in a circle
         if target in taken:
@@ -233,20 +234,22 @@ def _do(
     quality: int | None,
 ) -> Outcome:
     try:
-        bright = brighten(files.read(job.source, max_pixels))
+        dark = files.read(job.source, max_pixels)
     except files.NotAPicture as error:
         other = not job.named and files.format_of(job.source) is None
         return Outcome(job, None if other else str(error), other=other)
     except OSError as error:
         return Outcome(job, error.strerror or str(error))
-    except (files.PictureError, ValueError, ArithmeticError) as error:
+    except files.PictureError as error:
         return Outcome(job, str(error))
-    except (MemoryError, RuntimeError) as error:  # torch's word for "out of memory", too
-        return Outcome(job, first_line(error) if str(error) else "out of memory")
     try:
+        require_writable(job.target.parent)  # before the work
+        bright = brighten(dark)
         lost = files.write(job.target, bright, bits=bits, quality=quality)
     except OSError as error:
         return Outcome(job, f"{job.target} can't be written: {error.strerror or error}")
-    except files.PictureError as error:
+    except (ValueError, ArithmeticError) as error:
         return Outcome(job, str(error))
+    except (MemoryError, RuntimeError) as error:  # torch's word for "out of memory", too
+        return Outcome(job, first_line(error) if str(error) else "out of memory")
     return Outcome(job, lost=bright.lost + lost)

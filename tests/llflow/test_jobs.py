@@ -382,6 +382,17 @@ def test_a_write_error_names_the_result(tmp_path):
     assert str(tmp_path / "file" / "a.png") in outcome.problem
 
 
+@pytest.mark.parametrize("folder", ["file", "file/within"])
+def test_a_folder_that_cannot_be_is_known_before_the_work(tmp_path, folder):
+    def brighten(dark):
+        raise AssertionError("the result can't be kept")
+
+    (tmp_path / "file").touch()
+    job = Job(picture(tmp_path / "a.png"), tmp_path / folder / "a.png")
+    (outcome,) = run([job], brighten)
+    assert outcome.problem == f"{job.target} can't be written: {os.strerror(errno.ENOTDIR)}"
+
+
 def test_a_name_that_gets_too_long(tmp_path):
     long, short = picture(tmp_path / ("x" * 250 + ".png")), picture(tmp_path / "a.png")
     jobs = plan([long, short], None, recursive=False)
