@@ -107,14 +107,15 @@ class Autoregressive(WithNet):
         self.depth = int(level.max()) + 1
         self.net = build(self, partial(net, **structure), channels, how.count, cond_channels)
         self.reach = self.net.reach if isinstance(self.net, MaskedConv) else None
-        if isinstance(self.net, MADE) and adjacency is None:
-            self._require_plain(self.net)
+        if isinstance(self.net, MADE):
+            self._require_told(self.net.adjacency, adjacency)
 
-    def _require_plain(self, net: MADE) -> None:
-        if not net.adjacency.equal(torch.ones_like(net.adjacency).tril(-1)):
+    def _require_told(self, sees: Tensor, told: Tensor | None) -> None:
+        told = torch.ones_like(sees).tril(-1) if told is None else torch.as_tensor(told).to(sees)
+        if not sees.equal(told):
             raise ValueError(
                 "Autoregressive: expected to be told the adjacency, which its inverse needs "
-                "(adjacency=...), got one that only the net knows"
+                "(adjacency=...), and a net that takes it, got another one that only the net knows"
             )
 
     def params(self, x: Tensor, cond: Cond) -> Tensor:

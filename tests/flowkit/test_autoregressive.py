@@ -353,6 +353,11 @@ def test_density_integrates_to_one():
             "to be told the adjacency",
         ),
         (
+            # A net in order, where the inverse would count on another one.
+            lambda: Autoregressive(2, lambda c, n, adjacency: MADE(c, n), order=[1, 0]),
+            "and a net that takes it, got another one",
+        ),
+        (
             lambda: MADE(3, 1, hidden=1, adjacency=torch.tensor([[0, 1, 0], [0, 0, 1], [0, 0, 0]])),
             "hidden >= 2, a unit for each of the different rows",
         ),
