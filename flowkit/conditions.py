@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +80,22 @@ def batch_of(who: str, cond: Cond) -> int:
     if len(set(sizes.values())) != 1:
         raise ValueError(f"{who}: expected entries for one number of samples, got {sizes}")
     return next(iter(sizes.values()))
+
+
+def tensors_of(cond: Cond, name: str = "condition") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a condition, and what to call it in an error."""
+    if isinstance(cond, Mapping):
+        for key, entry in cond.items():
+            yield from tensors_of(entry, f"{name} {key!r}")
+    elif isinstance(cond, Tensor):
+        yield name, cond
+
+
+def mapped(cond: Cond, change: Callable[[Tensor], Tensor]) -> Cond:
+    """The condition with each of its tensors changed."""
+    if isinstance(cond, Mapping):
+        return {key: mapped(entry, change) for key, entry in cond.items()}
+    return None if cond is None else change(cond)
 
 
 def everywhere(cond: Tensor, x: Tensor) -> Tensor:

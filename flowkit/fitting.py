@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from flowkit.conditions import batch_of
+from flowkit.conditions import batch_of, mapped, tensors_of
 from flowkit.contract import Bijection, Cond
 from flowkit.density import Augmented, Dequantized, Flow, initialize
 from flowkit.files import composition, difference, write_whole
@@ -190,7 +190,10 @@ class Training:
         self.recent: deque[bool] = deque(maxlen=RECENT)
 
     def rows(self, rows: Tensor) -> tuple[Tensor, Cond]:
-        return self.data[rows].to(self.device), _rows(self.cond, rows, self.device)
+        def some(tensor: Tensor) -> Tensor:
+            return tensor[rows].to(self.device)
+
+        return some(self.data), mapped(self.cond, some)
 
     def epoch(self, batches: tuple[Tensor, ...], bar: tqdm) -> float:
         """The mean loss of one epoch, over the samples of steps that were finite."""
@@ -311,12 +314,6 @@ def _split(samples: int, validation: float, seed: int) -> tuple[Tensor, Tensor]:
     return order[:count], order[count:]
 
 
-def _rows(cond: Cond, rows: Tensor, device: torch.device) -> Cond:
-    if isinstance(cond, Mapping):
-        return {key: _rows(entry, rows, device) for key, entry in cond.items()}
-    return cond[rows].to(device) if isinstance(cond, Tensor) else cond
-
-
 def _digest(cond: Cond) -> str:
     """Tells one set of data or conditions from another."""
     if isinstance(cond, Mapping):
@@ -351,14 +348,9 @@ def _require(density: Any, data: Any, cond: Cond) -> None:
         raise ValueError(
             f"fit: expected a condition for each of {len(data)} samples, got one for {count}"
         )
-    if cond is not None and not _finite(cond):
-        raise ValueError("fit: expected a finite condition, got NaN or infinity")
-
-
-def _finite(cond: Cond) -> bool:
-    if isinstance(cond, Mapping):
-        return all(_finite(entry) for entry in cond.values())
-    return not isinstance(cond, Tensor) or bool(cond.isfinite().all())
+    for name, tensor in tensors_of(cond):
+        if not tensor.isfinite().all():
+            raise ValueError(f"fit: expected a finite {name}, got NaN or infinity")
 
 
 def _require_range(name: str, value: Any, fits: bool, wanted: str) -> None:

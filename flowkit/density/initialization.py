@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -10,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from flowkit.combine.parts import run
-from flowkit.conditions import batch_of
+from flowkit.conditions import batch_of, tensors_of
 from flowkit.contract import Bijection, Cond, require_channels
 from flowkit.density.augmented import Augmented
 from flowkit.density.dequantized import Dequantized
@@ -70,7 +69,7 @@ def initialize(
     require_channels("initialize", batch)
     if batch.numel() == 0:
         raise ValueError(f"initialize: expected samples, got a batch of shape {tuple(batch.shape)}")
-    for name, tensor in (("batch", batch), *_named(cond)):
+    for name, tensor in (("batch", batch), *tensors_of(cond)):
         if not tensor.isfinite().all():
             raise ValueError(f"initialize: expected a finite {name}, got NaN or infinity")
     if cond is not None:
@@ -105,11 +104,3 @@ def initialize(
         raise ValueError(
             f"initialize: expected the batch to pass through every norm, got none through {missed}"
         )
-
-
-def _named(cond: Cond, name: str = "condition") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(cond, Mapping):
-        for key, entry in cond.items():
-            yield from _named(entry, f"{name} {key!r}")
-    elif isinstance(cond, Tensor):
-        yield name, cond

@@ -6,7 +6,7 @@ import io
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,9 @@ from torch.autograd.functional import jacobian, jvp, vjp
 from flowkit.choice import implementation
 from flowkit.combine import At, Chain, Inverse, OnChannels
 from flowkit.combine.parts import run
+from flowkit.conditions import mapped
 from flowkit.contract import Bijection, Cond, Given, Shape
+from flowkit.files import write_whole
 from flowkit.reversible import Reversible
 
 EXACT = 64
@@ -99,7 +101,7 @@ class Summary:
         panels[0].set_yticks(range(len(rows)), labels)
         drawn = io.BytesIO()
         figure.savefig(drawn, format=Path(path).suffix.removeprefix(".") or "png", dpi=120)
-        Path(path).write_bytes(drawn.getvalue())
+        write_whole(Path(path), drawn.getvalue())
 
 
 def summarized(bijection: Bijection, x: Tensor, cond: Cond) -> Summary:
@@ -128,8 +130,8 @@ def summarized(bijection: Bijection, x: Tensor, cond: Cond) -> Summary:
         visit(bijection, x, cond, "", "")
         whole, _ = _row(bijection, x, cond, "", "whole flow")
     total = sum(abs(row.logdet) for row in rows) or 1.0
-    shared = [Row(**{**vars(row), "share": abs(row.logdet) / total}) for row in rows]
-    return Summary(shared, Row(**{**vars(whole), "share": 1.0}))
+    shared = [replace(row, share=abs(row.logdet) / total) for row in rows]
+    return Summary(shared, replace(whole, share=1.0))
 
 
 def _remembering(layer: Bijection) -> Bijection:
@@ -151,7 +153,7 @@ def _remembering(layer: Bijection) -> Bijection:
 def _row(layer: Bijection, x: Tensor, cond: Cond, place: str, name: str) -> tuple[Row, Tensor]:
     y, logdet = run(layer, x, cond)
     back, _ = run(layer, y, cond, inverse=True)
-    one = first_of(cond)
+    one = mapped(cond, lambda entry: entry[:1])
     conditioning, exact = _conditioning(
         lambda value: run(layer, value, one)[0],
         lambda value: run(layer, value, one, inverse=True)[0],
@@ -170,13 +172,6 @@ def _row(layer: Bijection, x: Tensor, cond: Cond, place: str, name: str) -> tupl
         (back - x).abs().max().item(),
     )
     return row, y
-
-
-def first_of(cond: Cond) -> Cond:
-    """The condition of the first sample."""
-    if isinstance(cond, Tensor):
-        return cond[:1]
-    return None if cond is None else {key: first_of(entry) for key, entry in cond.items()}
 
 
 Function = Callable[[Tensor], Tensor]
