@@ -17,6 +17,7 @@ from flowkit.contract import (
     require_shape,
     same_logdet,
     wide,
+    wide_dtype,
 )
 from flowkit.statistics import normalizing
 
@@ -88,7 +89,7 @@ class Standardize(Bijection):
 
     def _numbers_like(self, x: Tensor) -> tuple[Tensor, Tensor]:
         require_channels(self, x, self.channels)
-        dtype = wide(x).dtype
+        dtype = wide_dtype(x)
         return self.mean.to(dtype), self.std.to(dtype)
 
     def _logdet(self, x: Tensor, std: Tensor) -> Tensor:
