@@ -495,6 +495,32 @@ def test_the_name_asks_for_the_format_else_it_stays(tmp_path):
         assert files.read(tmp_path / name).format == expected
 
 
+@pytest.mark.parametrize(
+    ("picture", "options", "message"),
+    [
+        (Picture(torch.full((3, 2, 4), 200, dtype=torch.uint8)), {}, "floating-point image"),
+        (Picture(torch.rand(2, 4, 3)), {}, r"image \(3, H, W\), got torch.float32 \(2, 4, 3\)"),
+        (Picture(torch.rand(1, 2, 4)), {}, "floating-point image"),
+        (Picture(torch.rand(3, 0, 4)), {}, "floating-point image"),
+        (Picture(torch.full((3, 2, 4), torch.nan)), {}, "aren't finite"),
+        (Picture(torch.rand(3, 2, 4), alpha=np.ones((2, 3), np.uint8)), {}, r"opacity \(2, 4\)"),
+        (Picture(torch.rand(3, 2, 4), alpha=np.ones((2, 4), np.float32)), {}, "of uint8, got"),
+        (Picture(torch.rand(3, 2, 4)), {"file_format": "png"}, "format among PNG, .*got 'png'"),
+        (Picture(torch.rand(3, 2, 4)), {"file_format": "JPEG", "quality": 0}, "from 1 to 100"),
+        (Picture(torch.rand(3, 2, 4)), {"file_format": "JPEG", "quality": 101}, "from 1 to 100"),
+    ],
+)
+def test_what_would_be_written_as_something_else_is_refused(tmp_path, picture, options, message):
+    with pytest.raises(PictureError, match=message):
+        files.write(tmp_path / "p", picture, **options)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_path_may_be_text(tmp_path):
+    files.write(f"{tmp_path}/p.png", Picture(torch.zeros(3, 2, 4)))
+    assert files.read(f"{tmp_path}/p.png").image.shape == (3, 2, 4)
+
+
 def test_values_are_clipped_and_rounded(tmp_path):
     image = torch.tensor([-1.0, 0.4 / 255, 0.6 / 255, 2.0]).expand(3, 1, 4)
     files.write(tmp_path / "p.png", Picture(image))

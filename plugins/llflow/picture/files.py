@@ -117,7 +117,7 @@ class Picture:
         return replace(self, image=image, stored=self.stored if same else None)
 
 
-def read(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
+def read(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode a picture file, recognised by its content, not its name.
 
     Pixels alone decide whether it is damaged: odd metadata that can't be kept is `lost`. Files of
@@ -131,6 +131,7 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
         PictureError: it isn't such a picture (`NotAPicture`), is damaged, or too large.
         OSError: the file can't be read.
     """
+    path = Path(path)
     status = path.stat()
     if not (S_ISREG(status.st_mode) or S_ISDIR(status.st_mode)):  # a folder fails to open
         raise PictureError("neither pipes nor devices are read, only files")
@@ -403,7 +404,7 @@ def format_of(path: Path) -> str | None:
 
 
 def write(
-    path: Path,
+    path: str | os.PathLike,
     picture: Picture,
     *,
     file_format: str | None = None,
@@ -418,7 +419,7 @@ def write(
 
     Args:
         path: where to.
-        picture: values of its image outside [0, 1] are clipped.
+        picture: its image is floating point and finite; what is outside [0, 1] is clipped.
         file_format: one of `FORMATS`; if None the one that `path` names, else the picture's own.
         bits: a channel, 8, 16 or `FLOAT`; if None the picture's own, or the most that the format
             holds.
@@ -428,14 +429,21 @@ def write(
         what the format can't hold, a line each.
 
     Raises:
-        PictureError: the format can't hold the picture (transparency in a JPEG, say).
+        PictureError: the format can't hold the picture (transparency in a JPEG, say), or picture,
+            format or quality are none of the above.
         OSError: the file can't be written.
     """
+    path = Path(path)
     file_format = file_format or format_of(path) or picture.format
+    if file_format not in FORMATS:
+        raise PictureError(f"expected a format among {', '.join(FORMATS)}, got {file_format!r}")
     if picture.alpha is not None and file_format not in WITH_ALPHA:
         raise PictureError(f"{file_format} can't hold transparency; write {WITH_ALPHA[0]} instead")
     if quality is not None and file_format not in WITH_QUALITY:
         raise PictureError(f"{file_format} has no quality, only {', '.join(WITH_QUALITY)} have")
+    if quality is not None and quality not in range(1, 101):
+        raise PictureError(f"expected a quality from 1 to 100, got {quality}")
+    _check(picture)
     held, depth, lost = _that_fits(picture, file_format, bits)
     samples = _samples(held, depth)
     try:
@@ -457,6 +465,25 @@ def write(
         reason = _reason(error) if isinstance(error, pyvips.Error) else first_line(error)
         raise PictureError(f"can't be written as {file_format} ({reason})") from error
     return tuple(lost)
+
+
+def _check(picture: Picture) -> None:
+    """Refuse what would be written as something else."""
+    image, alpha = picture.image, picture.alpha
+    if not (image.is_floating_point() and image.dim() == 3 and len(image) == 3 and image.numel()):
+        raise PictureError(
+            f"expected a floating-point image (3, H, W), got {image.dtype} {tuple(image.shape)}"
+        )
+    if not image.isfinite().all():
+        raise PictureError("the image holds values that aren't finite")
+    if alpha is None:
+        return
+    size, kind = tuple(image.shape[1:]), levels.kind(picture.bits)
+    if alpha.shape != size or alpha.dtype != kind:
+        raise PictureError(
+            f"expected opacity {size} of {kind}, got {alpha.shape} of {alpha.dtype}; an image of "
+            "another size needs an opacity of its own"
+        )
 
 
 def _metadata(picture: Picture) -> Metadata:
@@ -495,8 +522,7 @@ def _samples(picture: Picture, bits: int) -> np.ndarray:
     stored, alpha = picture.stored, picture.alpha
     channels = (1 if picture.grey else 3) if stored is None else stored.shape[2]
     image = picture.image.detach().float().cpu().numpy()
-    kind = {8: np.uint8, FLOAT: np.float32}.get(bits, np.uint16)
-    out = np.empty((*image.shape[1:], channels + (alpha is not None)), kind)
+    out = np.empty((*image.shape[1:], channels + (alpha is not None)), levels.kind(bits))
     space = profiles.space_of(picture.icc_profile, channels)
     visible = None if alpha is None else alpha > 0
     levels.carried(image, space, bits, stored, picture.bits, visible, out[..., :channels])

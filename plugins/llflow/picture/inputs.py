@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,7 +33,7 @@ def tensor_of(picture: Input) -> Tensor:
     if isinstance(picture, Tensor):
         return picture
     if isinstance(picture, str | os.PathLike):
-        return files.read(Path(picture)).image
+        return files.read(picture).image
     if isinstance(picture, Image.Image):
         return _of_pillow(picture)
     if isinstance(picture, np.ndarray):

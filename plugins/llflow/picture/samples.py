@@ -32,6 +32,11 @@ def strips(shape: tuple[int, ...]) -> Iterator[slice]:
     return (slice(at, min(at + rows, shape[0])) for at in range(0, shape[0], rows))
 
 
+def kind(bits: int) -> np.dtype:
+    """What holds samples of these bits."""
+    return np.dtype({8: np.uint8, FLOAT: np.float32}.get(bits, np.uint16))
+
+
 def values(samples: np.ndarray, bits: int) -> np.ndarray:
     """Samples as float32, 1 for white."""
     whole = samples.astype(np.float32)
@@ -42,8 +47,7 @@ def of_bits(light: np.ndarray, bits: int) -> np.ndarray:
     """The inverse of `values`, clipped and rounded but for floating point."""
     if bits == FLOAT:
         return light.astype(np.float32)
-    whole = np.rint(light.clip(0, 1) * np.float32(2**bits - 1))
-    return whole.astype(np.uint8 if bits == 8 else np.uint16)
+    return np.rint(light.clip(0, 1) * np.float32(2**bits - 1)).astype(kind(bits))
 
 
 def of_other_bits(samples: np.ndarray, before: int, after: int) -> np.ndarray:
