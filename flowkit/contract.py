@@ -51,7 +51,7 @@ class Bijection(nn.Module):
         Raises:
             ValueError: `forward` (or `inverse`) would refuse such a sample.
         """
-        return shape
+        return require_shape(self, shape)
 
     def given(self, cond: Cond) -> Bijection:
         """This map with its condition inside, and the work done that depends on that alone.

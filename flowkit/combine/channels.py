@@ -19,6 +19,7 @@ from flowkit.contract import (
     exactly,
     require_at_least,
     require_channels,
+    require_shape,
     wide,
 )
 from flowkit.elementwise import Affine
@@ -57,7 +58,7 @@ class OnChannels(Bijection):
         return self._joined(first, changed, rest), logdet
 
     def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
-        channels, *places = shape
+        channels, *places = require_shape(self, shape)
         self._require(channels >= self.channels, shape)
         first = (self.channels, *places)
         changed = self.bijection.shape(first, inverse=inverse)

@@ -7,7 +7,16 @@ import math
 import torch
 from torch import Tensor
 
-from flowkit.contract import Bijection, Cond, Example, Shape, require_channels, wide, zero_logdet
+from flowkit.contract import (
+    Bijection,
+    Cond,
+    Example,
+    Shape,
+    require_channels,
+    require_shape,
+    wide,
+    zero_logdet,
+)
 
 
 class Haar(Bijection):
@@ -51,7 +60,7 @@ class Haar(Bijection):
         return x, zero_logdet(y)
 
     def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
-        channels, *places = shape
+        channels, *places = require_shape(self, shape)
         bands = 2 ** len(places)
         if not places:
             raise ValueError(f"Haar: expected samples (C, *S) with places, got {tuple(shape)}")

@@ -7,7 +7,15 @@ import math
 from einops import rearrange
 from torch import Tensor
 
-from flowkit.contract import Bijection, Cond, Example, Shape, require_channels, zero_logdet
+from flowkit.contract import (
+    Bijection,
+    Cond,
+    Example,
+    Shape,
+    require_channels,
+    require_shape,
+    zero_logdet,
+)
 
 
 class Squeeze(Bijection):
@@ -52,7 +60,7 @@ class Squeeze(Bijection):
         return channels * block, *(s // f for s, f in zip(places, factors, strict=True))
 
     def _factors(self, shape: Shape, *, inverse: bool) -> tuple[int, ...]:
-        channels, *places = shape
+        channels, *places = require_shape(self, shape)
         factor = self.factor
         factors = factor if isinstance(factor, tuple) else (factor,) * len(places)
         if not places or len(factors) != len(places):

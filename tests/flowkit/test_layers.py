@@ -11,7 +11,7 @@ def test_layer(check):
     check()
 
 
-@pytest.mark.parametrize(
+EACH = pytest.mark.parametrize(
     "example",
     [
         pytest.param(example, id=f"{layer.__name__}-{example.name or index}")
@@ -19,6 +19,16 @@ def test_layer(check):
         if not layer.__module__.startswith("flowkit.interop")
     ],
 )
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@EACH
+def test_a_shape_without_channels_is_refused_in_words(example, inverse):
+    with pytest.raises(ValueError, match=r"expected samples .*got \(\)"):
+        example.build().shape((), inverse=inverse)
+
+
+@EACH
 def test_float64_data_stay_float64_in_a_float32_layer(example):
     """More than is asked of others, whose nets may refuse it."""
     layer = randomized(example, seed=0, dtype=torch.float32)
