@@ -28,7 +28,7 @@ def require_noise_shape(who: object, shape: int | Shape) -> Shape:
     Raises:
         ValueError: it isn't one.
     """
-    fixed = (shape,) if isinstance(shape, int) else tuple(shape)
+    fixed = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
     if not fixed or not all(type(n) is int and n > 0 for n in fixed):
         raise ValueError(
             f"{type(who).__name__}: expected a shape (C, *S) of the noise, got {shape}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +35,7 @@ class RationalQuadraticSpline:
     least: float = 1e-3
 
     def __post_init__(self) -> None:
-        if self.bins < 2 or not self.bound > 0 or not 0 < self.least < 1 / self.bins:
+        if self.bins < 2 or not 0 < self.bound < math.inf or not 0 < self.least < 1 / self.bins:
             raise ValueError(
                 "RationalQuadraticSpline: expected bins >= 2, bound > 0 and 0 < least < 1/bins, "
                 f"got {self.bins}, {self.bound} and {self.least}"

@@ -34,6 +34,7 @@ class Pointwise(Parameterized):
             which start at 0, where every map of flowkit's is the identity or near it.
 
     Raises:
+        TypeError: numbers aren't a tensor.
         ValueError: there are more or fewer numbers.
     """
 
@@ -50,11 +51,16 @@ class Pointwise(Parameterized):
         count = how.count * channels
         if numbers is None:
             numbers = nn.Parameter(torch.zeros(count))
+        if not isinstance(numbers, Tensor):
+            raise TypeError(
+                f"Pointwise: expected numbers as a tensor, got {type(numbers).__name__} "
+                "(torch.as_tensor makes one)"
+            )
         if isinstance(numbers, nn.Parameter):
             self.numbers = numbers
         else:
             self.register_buffer("numbers", numbers)
-        if self.numbers.shape[min(1, self.numbers.dim() - 1)] != count:
+        if numbers.shape[:2][-1:] != (count,):
             raise ValueError(
                 f"Pointwise: expected {how.count} numbers for each of {channels} channels, got "
                 f"shape {tuple(self.numbers.shape)}"

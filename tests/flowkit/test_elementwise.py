@@ -448,7 +448,8 @@ def test_nan_stays_nan():
 
 
 @pytest.mark.parametrize(
-    "options", [{"bins": 1}, {"bound": 0.0}, {"least": 0.0}, {"least": 0.2, "bins": 5}]
+    "options",
+    [{"bins": 1}, {"bound": 0.0}, {"bound": math.inf}, {"least": 0.0}, {"least": 0.2, "bins": 5}],
 )
 def test_impossible_splines_are_refused(options):
     with pytest.raises(ValueError, match="RationalQuadraticSpline: expected bins >= 2, bound > 0"):
@@ -575,5 +576,9 @@ def test_pointwise_with_numbers_that_are_given():
         torch.testing.assert_close(layer.inverse(layer(x)[0])[0], x, rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match=r"expected 2 numbers for each of 2 .* \(1, 3\)"):
         Pointwise(2, numbers=torch.zeros(1, 3))
+    with pytest.raises(ValueError, match=r"expected 2 numbers for each of 2 .* \(\)"):
+        Pointwise(2, numbers=torch.zeros(()))
+    with pytest.raises(TypeError, match="expected numbers as a tensor, got list"):
+        Pointwise(2, numbers=[0.0, 0.0, 0.0, 0.0])
     with pytest.raises(ValueError, match="expected a multiple of 3 samples"):
         Pointwise(2, numbers=torch.zeros(3, 4))(x)

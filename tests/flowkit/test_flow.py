@@ -352,7 +352,7 @@ def test_a_standard_normal_is_one():
     expected = torch.distributions.Normal(0, 1).log_prob(x).sum((1, 2))
     torch.testing.assert_close(flow.log_prob(x), expected)
     torch.testing.assert_close(flow.given().log_prob(x), expected)
-    for shape in (0, (), (3, 2.0), (3, -1)):
+    for shape in (0, (), (3, 2.0), (3, -1), 2.5, True):
         with pytest.raises(ValueError, match="StandardNormal: expected a shape"):
             StandardNormal(shape)
     with pytest.raises(ValueError, match="expected the number of channels with like='half'"):
