@@ -179,17 +179,14 @@ def command(
         "strength": strength,
         "precision": precision,
     }
-    model = checkpoint.load(weights or checkpoint.DEFAULT).to(device_of(device)).fold()
+    weights = weights or checkpoint.DEFAULT
+    model = checkpoint.load(weights).to(device_of(device)).fold()
+    sha256 = checkpoint.digest(checkpoint.file_of(weights)) if as_json else ""
 
     def brighten(picture: files.Picture) -> files.Picture:
-        bright = enhance(
-            model,
-            picture.image,
-            **settings,
-        )
-        return picture.with_image(bright)
+        return picture.with_image(enhance(model, picture.image, **settings))
 
-    outcomes = jobs.run(
+    coming = jobs.run(
         planned,
         brighten,
         overwrite=overwrite,
@@ -199,9 +196,8 @@ def command(
         quality=quality,
     )
     hidden = quiet or as_json
-    bar = tqdm(outcomes, total=len(planned), desc="enhancing", unit="picture", disable=hidden)
+    bar = tqdm(coming, total=len(planned), desc="enhancing", unit="picture", disable=hidden)
     written = {"depth": depth, "quality": quality}
-    sha256 = checkpoint.digest(weights or checkpoint.DEFAULT) if as_json else ""
     outcomes = []
     for outcome in bar:
         outcomes.append(outcome)

@@ -126,12 +126,9 @@ def _saved(scenes: Iterable[Scene], folders: dict[str, Path]) -> Iterator[Scene]
 
 
 def _identified(name: str) -> dict[str, Any]:
-    import hashlib
-
     from llflow.network import checkpoint
 
-    shipped = name in checkpoint.shipped()
-    file = checkpoint.DEFAULTS / f"{name}.safetensors" if shipped else Path(name)
-    identified = {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    file = checkpoint.file_of(name)
+    identified = {"file": file.name, "sha256": checkpoint.digest(file)}
     trained = checkpoint.trained(file)
     return identified if trained is None else identified | {"trained": trained}

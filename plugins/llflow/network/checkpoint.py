@@ -86,12 +86,11 @@ def load(weights: str | Path = DEFAULT) -> LLFlow:
             its SHA-256 is another than the recorded one.
         OSError: it can't be read.
     """
+    path = file_of(weights)
     if str(weights) in shipped():
-        path = DEFAULTS / f"{weights}.safetensors"
         verify(path)
         config, tensors = _read(path)
     else:
-        path = Path(weights)
         if not path.is_file():
             raise CheckpointError(
                 f"{weights}: no such file, nor shipped weights of this name "
@@ -104,9 +103,13 @@ def load(weights: str | Path = DEFAULT) -> LLFlow:
     return model.eval()
 
 
-def digest(weights: str | Path = DEFAULT) -> str:
-    """SHA-256 of the file that `load` reads."""
-    path = DEFAULTS / f"{weights}.safetensors" if str(weights) in shipped() else Path(weights)
+def file_of(weights: str | Path) -> Path:
+    """The file that `load` reads."""
+    return DEFAULTS / f"{weights}.safetensors" if str(weights) in shipped() else Path(weights)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -158,9 +161,9 @@ def verify(path: Path) -> None:
         CheckpointError: they differ, or there is no entry.
     """
     lines = (path.parent / "SHA256SUMS").read_text().splitlines()
-    recorded = {name: digest for digest, name in (line.split() for line in lines)}
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if recorded.get(path.name) != digest:
+    recorded = {name: expected for expected, name in (line.split() for line in lines)}
+    came = digest(path)
+    if recorded.get(path.name) != came:
         raise CheckpointError(
-            f"{path}: expected SHA-256 {recorded.get(path.name, '(none recorded)')}, got {digest}"
+            f"{path}: expected SHA-256 {recorded.get(path.name, '(none recorded)')}, got {came}"
         )
