@@ -28,8 +28,8 @@ from torch import Tensor
 
 from llflow import bracket, load
 from llflow.atomic import write_atomically
+from llflow.data.pairs import read_picture
 from llflow.evaluation.metrics import eight_bit
-from llflow.picture.files import read
 
 STOPS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 MOST = 0.15
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = load(args.weights).fold()
     rows = {}
     for path in (files[index * len(files) // count] for index in range(count)):
-        image = read(path).image
+        image = read_picture(path)
         results = bracket(model, image, STOPS, precision=args.precision)
         rows[path.name] = figures(dict(zip(STOPS, results, strict=True)))
     text = measure.markdown([{"picture": name} | row for name, row in rows.items()])

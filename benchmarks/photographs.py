@@ -34,9 +34,10 @@ from torch.nn import functional as F
 
 from llflow import enhance, load
 from llflow.atomic import write_atomically
+from llflow.data.pairs import read_picture, visible_files
 from llflow.evaluation.metrics import psnr
 from llflow.picture import retinex
-from llflow.picture.files import read, to_pil
+from llflow.picture.files import to_pil
 
 CELL = 16
 BRIGHT = 0.3  # mean from which a photograph is taken for well exposed
@@ -132,7 +133,7 @@ def measured(
     rows: dict[str, list[dict]] = {}
     pictures = []
     for index, path in enumerate(files, 1):
-        before = read(path).image
+        before = read_picture(path)
         results = {name: enhance(m, before, precision=precision) for name, m in models.items()}
         pictures.append([before, *results.values()])
         for name, after in {**results, EQUALISED: retinex.equalize(before)}.items():
@@ -160,7 +161,7 @@ def table(rows: Mapping[str, Sequence[Mapping]], names: Sequence[str]) -> str:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    files = visible_files(folder)
     if not files:
         raise SystemExit(f"{folder}: expected a folder of photographs, it has no files")
     return files
