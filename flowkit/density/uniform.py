@@ -21,6 +21,8 @@ class BoxUniform(nn.Module):
 
     Args:
         low, high: numbers, or tensors that together broadcast to (C, *S); finite, low < high.
+            They are kept in the default dtype, tensors in float64 in that. (A number such as 0.1,
+            rounded to float32, is an end beside 0.1 for data in float64.)
         shape: (C, *S) of the noise, or C alone; None where the tensors have it.
 
     Raises:
@@ -35,7 +37,13 @@ class BoxUniform(nn.Module):
         self, low: Tensor | float, high: Tensor | float, shape: int | Shape | None = None
     ) -> None:
         super().__init__()
-        ends = [torch.as_tensor(end, dtype=torch.get_default_dtype()) for end in (low, high)]
+        default = torch.get_default_dtype()
+        ends = [
+            end.to(torch.promote_types(end.dtype, default))
+            if isinstance(end, Tensor)
+            else torch.as_tensor(end, dtype=default)
+            for end in (low, high)
+        ]
         sizes = [tuple(end.shape) for end in ends]
         try:
             whole = tuple(torch.broadcast_shapes(*sizes)) if shape is None else shape
@@ -67,6 +75,8 @@ class Closed(Uniform):
     """torch's uniform distribution, and its upper end: a pixel may well be 1 exactly."""
 
     def log_prob(self, value: Tensor) -> Tensor:
-        outside = (value < self.low) | (value > self.high)
-        density = -(self.high - self.low).log() + torch.zeros_like(value)
+        # Rounded as the value is, which may be an end.
+        low, high = self.low.to(value.dtype), self.high.to(value.dtype)
+        outside = (value < low) | (value > high)
+        density = -(high - low).log() + torch.zeros_like(value)
         return density.masked_fill(outside, -math.inf).where(~value.isnan(), value)

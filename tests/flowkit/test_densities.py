@@ -72,6 +72,16 @@ def test_uniform_in_a_box_with_both_its_ends():
     assert base.log_prob(values[2:3]).equal(expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_ends_of_a_box_in_float64_are_among_it(dtype):
+    ends = torch.tensor([[0.1], [0.7]], dtype=torch.float64)
+    flow = Flow(Chain(), BoxUniform(*ends))
+    density = flow.log_prob(ends.to(dtype))
+    assert density.dtype == dtype
+    torch.testing.assert_close(density, torch.full((2,), -math.log(0.6), dtype=dtype))
+    assert flow.float().log_prob(ends.float()).isfinite().all()
+
+
 def test_data_on_an_interval():
     """A bounded spline onto a box: its density integrates to 1 over the box."""
     spline = moved(Pointwise(1, BoundedSpline(4)))
