@@ -18,7 +18,6 @@ from flowkit.combine import At, Chain, Inverse, OnChannels
 from flowkit.combine.parts import run
 from flowkit.conditions import mapped
 from flowkit.contract import Bijection, Cond, Given, Shape
-from flowkit.files import write_whole
 from flowkit.reversible import Reversible
 
 EXACT = 64
@@ -101,7 +100,7 @@ class Summary:
         panels[0].set_yticks(range(len(rows)), labels)
         drawn = io.BytesIO()
         figure.savefig(drawn, format=Path(path).suffix.removeprefix(".") or "png", dpi=120)
-        write_whole(Path(path), drawn.getvalue())
+        Path(path).write_bytes(drawn.getvalue())
 
 
 def summarized(bijection: Bijection, x: Tensor, cond: Cond) -> Summary:
