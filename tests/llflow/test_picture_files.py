@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, ImageCms, features
 
 from llflow.picture import files
 from llflow.picture.files import SUFFIXES, WITH_ALPHA, Picture, PictureError
+from llflow.picture.metadata import Metadata
 
 FORMATS = [name for name in files.FORMATS if name != "AVIF" or features.check("avif")]
 LOSSLESS = ["PNG", "BMP", "TIFF"]
@@ -258,7 +259,9 @@ def test_a_palette_of_greys_stays_rgb_under_a_profile(tmp_path):
 
 
 def test_what_bmp_cannot_hold_is_said(tmp_path):
-    picture = Picture(torch.rand(3, 4, 4), exif=exif_with(1).tobytes(), icc_profile=PROFILE)
+    picture = Picture(
+        torch.rand(3, 4, 4), about=Metadata(exif=exif_with(1).tobytes()), icc_profile=PROFILE
+    )
     lost = ("BMP can't hold the color profile", "BMP can't hold EXIF")
     assert files.write(tmp_path / "p.bmp", picture) == lost
     assert files.write(tmp_path / "p.png", picture) == ()
@@ -336,7 +339,9 @@ def test_a_mistyped_tag_is_left_out_of_a_tiff_and_named(tmp_path, place):
     named = 0
     for tag, *odd in tags:
         block = exif_block([MAKE], PLACES[place], [(tag, *odd)])
-        lost = files.write(tmp_path / "p.tif", Picture(torch.rand(3, 2, 2), exif=block))
+        lost = files.write(
+            tmp_path / "p.tif", Picture(torch.rand(3, 2, 2), about=Metadata(exif=block))
+        )
         assert len(lost) <= 1
         named += len(lost)
         if lost:

@@ -90,9 +90,9 @@ class Picture:
         alpha: (H, W) opacity, uint8, uint16 or float32, as `bits` says; or None.
         format: one of `FORMATS`, by content.
         bits: a channel: 8, 10, 12 or 16, or `FLOAT`.
-        exif: the file's EXIF block without the orientation, which has been applied; may be empty.
-        icc_profile: its color profile, if it has one.
-        about: what else the file says about its picture.
+        icc_profile: the file's color profile, if it has one.
+        about: what else the file says about its picture, its EXIF without the orientation, which
+            has been applied.
         lossless: the file is a WebP or AVIF that loses nothing.
         lost: what the file holds besides and couldn't be taken along, a line each.
         stored: (H, W, C) samples as they were in the file, of `bits`, in its own color space; None
@@ -104,12 +104,16 @@ class Picture:
     alpha: np.ndarray | None = None
     format: str = "PNG"
     bits: int = 8
-    exif: bytes = b""
     icc_profile: bytes | None = None
     about: Metadata = field(default_factory=Metadata)
     lossless: bool = False
     lost: tuple[str, ...] = ()
     stored: np.ndarray | None = None
+
+    @property
+    def exif(self) -> bytes:
+        """The EXIF block; may be empty."""
+        return self.about.exif
 
     def with_image(self, image: Tensor) -> Picture:
         """This picture with other colors; of another size, it isn't the file's any more."""
@@ -194,7 +198,6 @@ def _decoded(file: IO[bytes], file_format: str, max_pixels: int) -> Picture:
             torch.empty(0),
             format=file_format,
             bits=bits,
-            exif=held.exif,
             about=held,
             lossless=extras.lossless,
             icc_profile=profile,
@@ -455,7 +458,7 @@ def write(
             encoded = _encoded(held, samples, file_format, depth, quality)
             size = (samples.shape[1], samples.shape[0])
             whole, said = containers.with_metadata(
-                encoded, file_format, _metadata(held), size, held.alpha is not None
+                encoded, file_format, held.about, size, held.alpha is not None
             )
             lost += said
             write_atomically(path, lambda file: file.write(whole))
@@ -484,10 +487,6 @@ def _check(picture: Picture) -> None:
             f"expected opacity {size} of {kind}, got {alpha.shape} of {alpha.dtype}; an image of "
             "another size needs an opacity of its own"
         )
-
-
-def _metadata(picture: Picture) -> Metadata:
-    return replace(picture.about, exif=picture.exif)
 
 
 def _that_fits(picture: Picture, file_format: str, bits: int | None) -> tuple[Picture, int, list]:
