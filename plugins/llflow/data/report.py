@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 from llflow.data.layouts import Found
 from llflow.data.lookalikes import thumbnail
-from llflow.data.pairs import PairFiles, one_name
-from llflow.picture import files
+from llflow.data.pairs import DataError, PairFiles, one_name, read_picture
 
 
 @dataclass
@@ -78,9 +77,9 @@ def _check_pair(pair: PairFiles, crop: int, report: Report) -> None:
 def _read(path: Path, report: Report) -> tuple[tuple[int, int], Tensor] | None:
     """Size and thumbnail, or None and a line in the report."""
     try:
-        picture = files.read(path).image
-    except files.PictureError as error:
-        report.problems.append(f"{path}: {error}")
+        picture = read_picture(path)
+    except DataError as error:
+        report.problems.append(str(error))
     except OSError as error:
         report.problems.append(f"{path}: {error.strerror or error}")
     else:
