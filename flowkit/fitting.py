@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from flowkit.conditions import batch_of, mapped, tensors_of
 from flowkit.contract import Bijection, Cond
-from flowkit.density import Augmented, Dequantized, Flow, initialize
+from flowkit.density import Flow, initialize
+from flowkit.density.bound import LowerBound
 from flowkit.files import composition, difference, write_whole
 
 RECENT, TOO_MANY = 100, 10
@@ -59,7 +60,7 @@ class Fitted:
 
 
 def fit(
-    density: Flow | Dequantized | Augmented,
+    density: Flow | LowerBound,
     data: Tensor,
     cond: Cond = None,
     *,
@@ -171,7 +172,7 @@ class Training:
 
     def __init__(
         self,
-        density: Flow | Dequantized | Augmented,
+        density: Flow | LowerBound,
         data: Tensor,
         cond: Cond,
         batch: int,
@@ -327,7 +328,7 @@ def _digest(cond: Cond) -> str:
 
 
 def _require(density: Any, data: Any, cond: Cond) -> None:
-    if not isinstance(density, Flow | Dequantized | Augmented):
+    if not isinstance(density, Flow | LowerBound):
         hint = " (Flow(bijection) is one)" if isinstance(density, Bijection) else ""
         raise TypeError(
             f"fit: expected a Flow, Dequantized or Augmented, got {type(density).__name__}{hint}"

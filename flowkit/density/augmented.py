@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from flowkit.contract import Cond, Shape, require_at_least, require_channels, sum_logdet, wide
-from flowkit.density.dequantized import require_noise
+from flowkit.density.bound import LowerBound
 from flowkit.density.flow import Flow
 from flowkit.density.noise import Temperature
 
 
-class Augmented(nn.Module):
+class Augmented(LowerBound):
     """p(x | c) = ∫ p(x, e | c) de  for x (B, C, *S) and e (B, extra, *S) behind its channels;
     bounded from below with q(e | x):
 
@@ -30,7 +30,7 @@ class Augmented(nn.Module):
             learned.
 
     Raises:
-        TypeError: noise isn't a Flow.
+        TypeError: flow is no density, or noise isn't a Flow.
         ValueError: extra < 1, or noise reads no condition.
 
     Huang, Dinh & Courville, Augmented normalizing flows, 2020, arXiv:2002.07101, eq. 2-4.
@@ -41,19 +41,9 @@ class Augmented(nn.Module):
     """
 
     def __init__(self, flow: Flow, extra: int, noise: Flow | None = None) -> None:
-        super().__init__()
+        super().__init__(flow, noise)
         require_at_least(self, "extra", extra, 1)
-        self.flow, self.extra = flow, extra
-        self.noise = require_noise(self, noise)
-
-    @property
-    def conditional(self) -> bool:
-        """Whether anything in the flow may read a condition."""
-        return self.flow.conditional
-
-    def forward(self, x: Tensor, cond: Cond = None) -> Tensor:
-        """`log_prob`, as the call that DistributedDataParallel wraps."""
-        return self.log_prob(x, cond)
+        self.extra = extra
 
     def log_prob(self, x: Tensor, cond: Cond = None) -> Tensor:
         """A lower bound (B,) of the log-density of each sample x (B, C, *S), in nats."""
@@ -90,8 +80,6 @@ class Augmented(nn.Module):
         return joined.narrow(channel_axis, 0, joined.shape[channel_axis] - self.extra)
 
     def inputs(self, x: Tensor, cond: Cond) -> Iterator[tuple[nn.Module, Tensor, Cond]]:
-        """Each density inside, with a batch of what it is a density of, and its condition: what
-        `flowkit.initialize` passes through them."""
         if self.noise is not None:
             e = wide(x).new_empty(x.shape[0], self.extra, *x.shape[2:]).normal_()
             yield self.noise, e, x

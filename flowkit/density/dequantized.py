@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flowkit.contract import Cond, Shape, require_at_least
+from flowkit.density.bound import LowerBound
 from flowkit.density.flow import Flow
 from flowkit.density.noise import Temperature
 
 
-class Dequantized(nn.Module):
+class Dequantized(LowerBound):
     """P(x | c) = ∫ p((x + u)/levels | c) du / levels^D  for whole x in 0 … levels - 1, over u in
     (0, 1)^D, D = C·|S|; bounded from below with q(u | x):
 
@@ -30,7 +31,7 @@ class Dequantized(nn.Module):
             from this flow, whose condition is x, scaled to (-1, 1) (variational dequantisation).
 
     Raises:
-        TypeError: noise isn't a Flow; or, on use, x is no tensor of numbers.
+        TypeError: flow is no density, or noise isn't a Flow; or, on use, x is no tensor of numbers.
         ValueError: levels < 2, or noise reads no condition; or, on use, x isn't of whole numbers in
             range.
 
@@ -44,19 +45,9 @@ class Dequantized(nn.Module):
     """
 
     def __init__(self, flow: Flow, levels: int = 256, noise: Flow | None = None) -> None:
-        super().__init__()
+        super().__init__(flow, noise)
         require_at_least(self, "levels", levels, 2)
-        self.flow, self.levels = flow, levels
-        self.noise = require_noise(self, noise)
-
-    @property
-    def conditional(self) -> bool:
-        """Whether anything in the flow may read a condition."""
-        return self.flow.conditional
-
-    def forward(self, x: Tensor, cond: Cond = None) -> Tensor:
-        """`log_prob`, as the call that DistributedDataParallel wraps."""
-        return self.log_prob(x, cond)
+        self.levels = levels
 
     def log_prob(self, x: Tensor, cond: Cond = None) -> Tensor:
         """A lower bound (B,) of the log-probability of each sample, in nats.
@@ -111,11 +102,10 @@ class Dequantized(nn.Module):
         return (value * self.levels).floor().clamp(0, self.levels - 1).long()
 
     def inputs(self, x: Tensor, cond: Cond) -> Iterator[tuple[nn.Module, Tensor, Cond]]:
-        """Each density inside, with a batch of what it is a density of, and its condition: what
-        `flowkit.initialize` passes through them."""
         if self.noise is not None:
-            u = torch.rand_like(self._whole(x)).clamp(1e-6, 1 - 1e-6)
-            yield self.noise, u.logit(), self._seen(self._whole(x))
+            whole = self._whole(x)
+            u = torch.rand_like(whole).clamp(1e-6, 1 - 1e-6)
+            yield self.noise, u.logit(), self._seen(whole)
         yield self.flow, self.dequantize(x)[0].detach(), cond
 
     def _seen(self, x: Tensor) -> Tensor:
@@ -139,24 +129,6 @@ class Dequantized(nn.Module):
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}"
-
-
-def require_noise(who: object, noise: Flow | None) -> Flow | None:
-    """Return `noise` if it is None or a flow that reads a condition.
-
-    Raises:
-        TypeError: it isn't a flow.
-        ValueError: it reads none.
-    """
-    name = type(who).__name__
-    if noise is not None and not isinstance(noise, Flow):
-        raise TypeError(f"{name}: expected noise as a Flow, got {type(noise).__name__}")
-    if noise is not None and not noise.conditional:
-        raise ValueError(
-            f"{name}: expected noise as a conditional Flow, whose condition is x, got one that "
-            "reads none (cond_channels= makes a layer conditional)"
-        )
-    return noise
 
 
 def _log_slope(w: Tensor) -> Tensor:

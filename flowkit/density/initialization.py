@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from flowkit.combine.parts import run
 from flowkit.conditions import batch_of, tensors_of
 from flowkit.contract import Bijection, Cond, require_channels
-from flowkit.density.augmented import Augmented
-from flowkit.density.dequantized import Dequantized
+from flowkit.density.bound import LowerBound
 from flowkit.density.flow import Flow
 
 
@@ -32,9 +31,7 @@ def broadcast(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def initialize(
-    flow: Flow | Dequantized | Augmented | Bijection, batch: Tensor, cond: Cond = None
-) -> None:
+def initialize(flow: Flow | LowerBound | Bijection, batch: Tensor, cond: Cond = None) -> None:
     """Set every ActNorm, and every norm inside conditioner nets, from one batch of data.
 
     The batch passes through once, data -> noise, and each module with an `initialize_from` method
@@ -56,7 +53,7 @@ def initialize(
             its input twice or not at all, such as an ActNorm inside `Inverse`, which runs backwards
             there. Modules before it have been set by then.
     """
-    if isinstance(flow, Dequantized | Augmented):
+    if isinstance(flow, LowerBound):
         for inner, its_batch, its_cond in flow.inputs(batch, cond):
             initialize(inner, its_batch, its_cond)  # pyright: ignore[reportArgumentType]
         return

@@ -208,6 +208,8 @@ def test_conditional_normal_of_pictures():
             "expected noise as a conditional Flow",
         ),
         (lambda: Augmented(Flow(ActNorm(2)), 1, ActNorm(1)), "expected noise as a Flow, got Act"),
+        (lambda: Augmented(ActNorm(2), 1), "Augmented: expected a density, got ActNorm"),
+        (lambda: Dequantized(ActNorm(2)), r"got ActNorm \(Flow\(bijection\) is one\)"),
     ],
 )
 def test_they_refuse_in_words(make, words):
