@@ -243,7 +243,9 @@ def _do(
     except files.PictureError as error:
         return Outcome(job, str(error))
     try:
-        require_writable(job.target.parent)  # before the work
+        # What can't be kept isn't worth the work.
+        files.require_fits(job.target, dark, bits=bits, quality=quality)
+        require_writable(job.target.parent)
         bright = brighten(dark)
         lost = files.write(job.target, bright, bits=bits, quality=quality)
     except OSError as error:

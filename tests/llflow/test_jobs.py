@@ -393,6 +393,24 @@ def test_a_folder_that_cannot_be_is_known_before_the_work(tmp_path, folder):
     assert outcome.problem == f"{job.target} can't be written: {os.strerror(errno.ENOTDIR)}"
 
 
+@pytest.mark.parametrize(
+    ("mode", "options", "message"),
+    [
+        ("RGBA", {}, "JPEG can't hold transparency"),
+        ("RGB", {"bits": 16}, "JPEG holds 8 bits a channel, and 16 were asked for"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_known_before_the_work(tmp_path, mode, options, message):
+    def brighten(dark):
+        raise AssertionError("the result can't be kept")
+
+    source = tmp_path / "a.png"
+    Image.new(mode, (4, 3)).save(source)
+    (outcome,) = run([Job(source, tmp_path / "out" / "a.jpg")], brighten, **options)
+    assert outcome.problem.startswith(message)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_a_name_that_gets_too_long(tmp_path):
     long, short = picture(tmp_path / ("x" * 250 + ".png")), picture(tmp_path / "a.png")
     jobs = plan([long, short], None, recursive=False)

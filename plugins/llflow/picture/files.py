@@ -438,15 +438,7 @@ def write(
     """
     path = Path(path)
     file_format = file_format or format_of(path) or picture.format
-    if file_format not in FORMATS:
-        raise PictureError(f"expected a format among {', '.join(FORMATS)}, got {file_format!r}")
-    if picture.alpha is not None and file_format not in WITH_ALPHA:
-        raise PictureError(f"{file_format} can't hold transparency; write {WITH_ALPHA[0]} instead")
-    if quality is not None and file_format not in WITH_QUALITY:
-        raise PictureError(f"{file_format} has no quality, only {', '.join(WITH_QUALITY)} have")
-    if quality is not None and quality not in range(1, 101):
-        raise PictureError(f"expected a quality from 1 to 100, got {quality}")
-    _check(picture)
+    require_fits(path, picture, file_format=file_format, bits=bits, quality=quality)
     held, depth, lost = _that_fits(picture, file_format, bits)
     samples = _samples(held, depth)
     try:
@@ -470,8 +462,31 @@ def write(
     return tuple(lost)
 
 
-def _check(picture: Picture) -> None:
-    """Refuse what would be written as something else."""
+def require_fits(
+    path: str | os.PathLike,
+    picture: Picture,
+    *,
+    file_format: str | None = None,
+    bits: int | None = None,
+    quality: int | None = None,
+) -> None:
+    """Refuse what `write` would refuse, as far as that is known before anything is encoded.
+
+    Raises:
+        PictureError: as `write` has it.
+    """
+    file_format = file_format or format_of(Path(path)) or picture.format
+    if file_format not in FORMATS:
+        raise PictureError(f"expected a format among {', '.join(FORMATS)}, got {file_format!r}")
+    if picture.alpha is not None and file_format not in WITH_ALPHA:
+        raise PictureError(f"{file_format} can't hold transparency; write {WITH_ALPHA[0]} instead")
+    if quality is not None and file_format not in WITH_QUALITY:
+        raise PictureError(f"{file_format} has no quality, only {', '.join(WITH_QUALITY)} have")
+    if quality is not None and quality not in range(1, 101):
+        raise PictureError(f"expected a quality from 1 to 100, got {quality}")
+    if bits is not None and bits not in BITS[file_format]:
+        names = ", ".join("32f" if b == FLOAT else str(b) for b in BITS[file_format])
+        raise PictureError(f"{file_format} holds {names} bits a channel, and {bits} were asked for")
     image, alpha = picture.image, picture.alpha
     if not (image.is_floating_point() and image.dim() == 3 and len(image) == 3 and image.numel()):
         raise PictureError(
@@ -493,9 +508,6 @@ def _that_fits(picture: Picture, file_format: str, bits: int | None) -> tuple[Pi
     """The picture without what the format can't hold, the bits that it has there, and what is
     lost."""
     lost = []
-    if bits is not None and bits not in BITS[file_format]:
-        names = ", ".join("32f" if b == FLOAT else str(b) for b in BITS[file_format])
-        raise PictureError(f"{file_format} holds {names} bits a channel, and {bits} were asked for")
     wanted = bits or picture.bits
     depth = next((b for b in BITS[file_format] if b >= wanted), BITS[file_format][-1])
     if depth < wanted:
