@@ -45,6 +45,7 @@ class MaskedCoupling(WithNet):
         cond_channels: D of the condition (B, D) or (B, D, *S); 0 for none.
 
     Raises:
+        TypeError: a class in place of a mask; or, on use, the function's mask is no tensor.
         ValueError: the mask isn't C times 0 or 1, of both kinds; or, on use, input, condition or
             the net's output has another shape, or the input no places for the mask.
 
@@ -91,7 +92,19 @@ class MaskedCoupling(WithNet):
         if self.kept_channels is not None:
             return along_channels(self.kept_channels, x)
         assert self.mask is not None
-        return self.mask(tuple(x.shape[2:]), x.device).bool()
+        kept = self.mask(tuple(x.shape[2:]), x.device)
+        if not isinstance(kept, Tensor):
+            raise TypeError(
+                f"MaskedCoupling: expected the mask as a tensor, got {type(kept).__name__} from "
+                f"{self.mask}"
+            )
+        sizes = zip(reversed(kept.shape), reversed((1, *x.shape[1:])), strict=False)
+        if kept.dim() > x.dim() or not all(own == 1 or own == size for own, size in sizes):
+            raise ValueError(
+                f"MaskedCoupling: expected a mask that broadcasts to {tuple(x.shape[2:])}, got "
+                f"{tuple(kept.shape)} from {self.mask}"
+            )
+        return kept.bool()
 
     def params(self, x: Tensor, cond: Cond) -> Tensor:
         return self.answer(x.where(self.kept(x), 0.0), x, cond, self.channels)

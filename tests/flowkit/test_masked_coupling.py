@@ -20,6 +20,7 @@ from flowkit import (
 )
 
 CONV, MIX = partial(ConvNet, hidden=4), partial(MLP, hidden=6)
+LINE = partial(ConvNet, hidden=4, axes=1)
 CASES = {
     "checkerboard": (Checkerboard(), CONV, (2, 3, 3)),
     "its other colour": (Checkerboard(odd=True), CONV, (1, 2, 5)),
@@ -141,6 +142,22 @@ def test_one_layer_for_any_size(size):
                 torch.zeros(1, 2, 4, 4)
             ),
             r"2 numbers for each of 2 channels",
+        ),
+        (
+            # Which would make three samples of one.
+            ValueError,
+            lambda: MaskedCoupling(1, lambda *_: torch.eye(3)[:, None], LINE)(torch.zeros(1, 1, 3)),
+            r"a mask that broadcasts to \(3,\), got \(3, 1, 3\)",
+        ),
+        (
+            ValueError,
+            lambda: MaskedCoupling(1, lambda *_: torch.ones(4), LINE)(torch.zeros(1, 1, 3)),
+            r"a mask that broadcasts to \(3,\), got \(4,\)",
+        ),
+        (
+            TypeError,
+            lambda: MaskedCoupling(1, lambda *_: [1, 0, 1], LINE)(torch.zeros(1, 1, 3)),
+            "expected the mask as a tensor, got list",
         ),
     ],
 )
