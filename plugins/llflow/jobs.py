@@ -173,9 +173,11 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
     taken: dict[str, Path] = {}
     for job in jobs:
         if identity(job.target) in sources:
+            itself = identity(job.target) == identity(job.source)
+            before = "" if itself else "leave that out if it is a result from before, or "
             raise PlanError(
-                f"{job.target}: the result of {job.source} would replace an input; leave that out "
-                "if it is a result from before, or choose another OUT (--out)"
+                f"{job.target}: the result of {job.source} would replace an input; {before}choose "
+                "another OUT (--out)"
             )
         target = os.path.realpath(job.target)  # takes links that lead in a circle
         if target in taken:

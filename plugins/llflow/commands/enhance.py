@@ -155,8 +155,8 @@ def command(
             )
     if overwrite and out is None and suffix not in (None, jobs.SUFFIX):
         raise click.UsageError(
-            f"Beside the inputs --overwrite replaces what is named {jobs.SUFFIX} only; with "
-            f"--suffix {suffix}, which may be anything's name, --out has to say where."
+            f"--overwrite with --suffix {suffix} replaces nothing beside the inputs, where other "
+            "pictures may have such names; --out has to say where it may."
         )
     if file_format and out is not None and files.format_of(out) not in (None, file_format):
         raise click.UsageError(f"--format {file_format} and the name {out} exclude each other.")
