@@ -26,7 +26,7 @@ class Dequantized(LowerBound):
 
     Args:
         flow: the density p of numbers in [0, 1]: a `Flow`, or another density with its methods.
-        levels: of x, e.g. 256 for pixels of 8 bits.
+        levels: of x, e.g. 256 for pixels of 8 bits; above 2**16 what goes into the flow is float64.
         noise: q. None: u is uniform. A `Flow` that is conditional: u = sigmoid(w) with w (B, C, *S)
             from this flow, whose condition is x, scaled to (-1, 1) (variational dequantisation).
 
@@ -118,7 +118,9 @@ class Dequantized(LowerBound):
             raise TypeError(f"Dequantized: expected a tensor of whole numbers, got {came}")
         if x.dim() < 2:
             raise ValueError(f"Dequantized: expected x (B, C, *S), got {tuple(x.shape)}")
-        whole = x.to(torch.promote_types(x.dtype, torch.float32))
+        # In float32, x + u with more levels would have little left of u, then of x.
+        enough = torch.float32 if self.levels <= 2**16 else torch.float64
+        whole = x.to(torch.promote_types(x.dtype, enough))
         if not ((whole >= 0) & (whole < self.levels) & (whole == whole.floor())).all():
             raise ValueError(
                 f"Dequantized: expected whole numbers in 0 … {self.levels - 1}, got values from "

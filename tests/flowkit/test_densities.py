@@ -269,6 +269,16 @@ def test_no_rounding_leads_to_0_or_1(u, monkeypatch):
     assert density.log_prob(torch.tensor([[0, 255]])).isfinite().all()
 
 
+@pytest.mark.parametrize("levels", [2**17, 2**24, 2**32])
+def test_no_level_is_taken_for_another(levels):
+    torch.manual_seed(0)
+    x = levels - 1 - torch.arange(1000)[:, None]
+    value, _ = Dequantized(Flow(Chain()), levels).dequantize(x)
+    assert (value * levels).floor().long().equal(x)
+    # Nor is u rounded: each draw is another one.
+    assert len((value * levels - x).unique()) == len(x)
+
+
 def test_bits_of_uniform_noise_are_log2_of_the_levels():
     density = Dequantized(Flow(Chain(), BoxUniform(0.0, 1.0, (1, 2, 2))), 16)
     bits = density.bits_per_dimension(torch.randint(0, 16, (3, 1, 2, 2)))
