@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flowkit.contract import exactly
+from flowkit.contract import exactly, require_at_least
 from flowkit.nets.conditioner import Conditioner
 from flowkit.nets.zero import ChannelNorm, ZeroConv
 
@@ -36,6 +36,7 @@ class ConvNet(Conditioner):
         super().__init__()
         if axes not in CONV:
             raise ValueError(f"ConvNet: expected axes among 1, 2, 3, got {axes} (vectors: MLP)")
+        require_at_least(self, "hidden", hidden, 1)
         conv = CONV[axes]
         self.cond_channels, self.axes = cond_channels, axes
         self.first = conv(c_in, hidden, 3, padding=1, bias=False)

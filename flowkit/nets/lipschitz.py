@@ -90,6 +90,7 @@ class LipschitzNet(Conditioner):
     ) -> None:
         super().__init__()
         require_axes(self, axes)
+        require_at_least(self, "hidden", hidden, 1)
         require_at_least(self, "depth", depth, 1)
         if not lipschitz > 0:
             raise ValueError(f"LipschitzNet: expected lipschitz > 0, got {lipschitz}")

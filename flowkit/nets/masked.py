@@ -67,6 +67,7 @@ class MADE(Conditioner):
         cond_adjacency: Tensor | None = None,
     ) -> None:
         super().__init__()
+        require_at_least(self, "hidden", hidden, 1)
         require_at_least(self, "depth", depth, 1)
         self.cond_channels = cond_channels
         if adjacency is None:

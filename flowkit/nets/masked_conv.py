@@ -79,6 +79,7 @@ class MaskedConv(Conditioner):
         axes: int = 2,
     ) -> None:
         super().__init__()
+        require_at_least(self, "hidden", hidden, 1)
         require_at_least(self, "depth", depth, 1)
         require_at_least(self, "width", width, 1)
         if axes not in CONV or width % 2 == 0:

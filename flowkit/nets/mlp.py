@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from flowkit.contract import require_at_least
 from flowkit.nets.conditioner import Conditioner
 
 
@@ -30,8 +31,8 @@ class MLP(Conditioner):
         self, c_in: int, c_out: int, *, cond_channels: int = 0, hidden: int = 64, depth: int = 2
     ) -> None:
         super().__init__()
-        if depth < 1:
-            raise ValueError(f"MLP: expected depth >= 1, got {depth}")
+        require_at_least(self, "hidden", hidden, 1)
+        require_at_least(self, "depth", depth, 1)
         self.cond_channels = cond_channels
         self.first = nn.Linear(c_in, hidden)
         self.first_cond = nn.Linear(cond_channels, hidden, bias=False) if cond_channels else None

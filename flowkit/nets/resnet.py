@@ -43,6 +43,7 @@ class ResNet(Conditioner):
     ) -> None:
         super().__init__()
         require_axes(self, axes)
+        require_at_least(self, "hidden", hidden, 1)
         require_at_least(self, "blocks", blocks, 1)
         self.cond_channels, self.axes = cond_channels, axes
         self.first = layer(axes, c_in, hidden)

@@ -15,6 +15,8 @@ from flowkit import (
     ConvNet,
     Coupling,
     DenseNet,
+    LipschitzNet,
+    MaskedConv,
     ResNet,
     ZeroConv,
     ask,
@@ -217,3 +219,11 @@ def test_an_own_conditioner_works_in_a_coupling():
 def test_they_refuse(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("net", [MLP, ConvNet, ResNet, DenseNet, LipschitzNet, MADE, MaskedConv])
+def test_a_net_without_units_would_see_nothing(net):
+    with pytest.raises(ValueError, match=f"{net.__name__}: expected hidden >= 1, got 0"):
+        net(2, 2, hidden=0)
+    with pytest.raises(TypeError, match=f"{net.__name__}: expected hidden as an integer"):
+        net(2, 2, hidden=1.5)
