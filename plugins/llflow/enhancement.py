@@ -16,6 +16,7 @@ from llflow.network.precision import networks_in
 from llflow.network.prior import squeeze_map
 from llflow.picture import light as linear
 from llflow.picture import preprocess, retinex
+from llflow.picture.highlights import roll_off
 from llflow.picture.inputs import Input, tensor_of
 from llflow.picture.night import keep_night
 from llflow.picture.tiles import tiles
@@ -51,7 +52,8 @@ def enhance(
     a picture whose exposure the branch can't tell from the right one (the predicted brightening is
     less than its standard deviation; from two on the result is the network's), each place that
     `image` shows in more light than the network would, such as a lamp, and night, see
-    `llflow.picture.night.keep_night`.
+    `llflow.picture.night.keep_night`. What it makes brighter than white is rolled off, see
+    `llflow.picture.highlights.roll_off`.
 
     Args:
         model: on the device to compute on; `model.fold()` is faster.
@@ -186,7 +188,7 @@ def _unclipped(
     bright = preprocess.crop(total / samples, *original.shape[1:])
     if light is None:
         return bright
-    bright = _exposed(bright, sum(exposures) / samples)
+    bright = roll_off(_exposed(bright, sum(exposures) / samples))
     needed = _needed(original, light)
     if needed < 1:
         bright = linear.blend(original, bright.clamp(0, 1), needed)
