@@ -6,14 +6,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llflow.enhancement import bracket, draw, enhance
+    from llflow.enhancement import bracket, draw, enhance, variants
     from llflow.network.checkpoint import load
     from llflow.network.model import LARGE, SMALL, TINY, Config, LLFlow
 
-__all__ = ["LARGE", "SMALL", "TINY", "Config", "LLFlow", "bracket", "draw", "enhance", "load"]
+__all__ = [
+    "LARGE",
+    "SMALL",
+    "TINY",
+    "Config",
+    "LLFlow",
+    "bracket",
+    "draw",
+    "enhance",
+    "load",
+    "variants",
+]
 
 _HOMES = {
-    "llflow.enhancement": ("bracket", "draw", "enhance"),
+    "llflow.enhancement": ("bracket", "draw", "enhance", "variants"),
     "llflow.network.checkpoint": ("load",),
     "llflow.network.model": ("LARGE", "SMALL", "TINY", "Config", "LLFlow"),
 }

@@ -121,10 +121,37 @@ def bracket(
     brightnesses = [*brightnesses]
     _check_light(brightnesses, exposure, strength)
     bright = _unclipped(model, original, temperature, samples, seed, tile, precision)
-    if not isinstance(exposure, str):
-        bright = bright * linear.factor_for_mean(bright, exposure)
-    results = [(linear.factor_of_stops(stops) * bright).clamp(0, 1) for stops in brightnesses]
-    return [linear.blend(original, result, strength) for result in results]
+    return _bracketed(original, bright, brightnesses, exposure, strength)
+
+
+@torch.no_grad()
+def variants(
+    model: LLFlow,
+    image: Input,
+    brightnesses: Iterable[float] = (0.0,),
+    *,
+    samples: int = 3,
+    temperature: float = 1.0,
+    seed: int = 0,
+    exposure: float | str = AUTO,
+    strength: float = 1.0,
+    tile: int = TILE,
+    precision: str = "float32",
+) -> list[list[Tensor]]:
+    """Each of several samples at several brightnesses, not averaged: variants[k][b] (3, H, W).
+
+    Samples differ in texture alone: each is at the exposure that the model deems typical, where
+    `draw` has one drawn for each. At temperature 0 there is one, and it is `bracket`'s. The encoder
+    runs once for all of them. Arguments and errors are those of `bracket`.
+    """
+    original = _checked(model, image, temperature, samples, seed, tile)
+    brightnesses = [*brightnesses]
+    _check_light(brightnesses, exposure, strength)
+    drawn = [_black(original) for _ in range(samples)]
+    light, _ = _decode(model, original, drawn, temperature, seed, tile, precision)
+    typical = None if light is None else light.exposure.item()
+    finished = (_finished(original, total, light, typical) for total in drawn)
+    return [_bracketed(original, bright, brightnesses, exposure, strength) for bright in finished]
 
 
 @torch.no_grad()
@@ -185,16 +212,38 @@ def _unclipped(
     light, exposures = _decode(
         model, original, [total] * samples, temperature, seed, tile, precision
     )
-    bright = preprocess.crop(total / samples, *original.shape[1:])
-    if light is None:
+    exposed = sum(exposures) / samples if exposures else None
+    return _finished(original, total / samples, light, exposed)
+
+
+def _finished(
+    original: Tensor, total: Tensor, light: Light | None, exposure: float | None
+) -> Tensor:
+    """What the network made, padded, as the result: without the padding and, with an illumination
+    branch, at this exposure, and `original` where that is to stay."""
+    bright = preprocess.crop(total, *original.shape[1:])
+    if light is None or exposure is None:
         return bright
-    bright = roll_off(_exposed(bright, sum(exposures) / samples))
+    bright = roll_off(_exposed(bright, exposure))
     needed = _needed(original, light)
     if needed < 1:
         bright = linear.blend(original, bright.clamp(0, 1), needed)
     if needed == 0:
         return bright
     return keep_night(original, linear.keep_lights(original, bright))
+
+
+def _bracketed(
+    original: Tensor,
+    bright: Tensor,
+    brightnesses: Sequence[float],
+    exposure: float | str,
+    strength: float,
+) -> list[Tensor]:
+    if not isinstance(exposure, str):
+        bright = bright * linear.factor_for_mean(bright, exposure)
+    results = [(linear.factor_of_stops(stops) * bright).clamp(0, 1) for stops in brightnesses]
+    return [linear.blend(original, result, strength) for result in results]
 
 
 class _Draws:
