@@ -4,6 +4,7 @@
 # and
 #   make weights LOL=DIR  trains the default weights anew from LOL's training pairs, in HOURS hours
 #                       (SPLIT=none: from all of them, without validation)
+#   make docs       builds the site into site/, make docs-serve shows it while you write
 #   make mutants    plants defects in flowkit's mathematics and says how many the checks notice (hours)
 #   make bench      measures what a CPU can, in under 15 minutes on two cores
 #   make bench-gpu  tests the kernels on a GPU and measures what needs one
@@ -26,7 +27,7 @@ echo; $(BIN)/python benchmarks/report.py || failed="$$failed report"; \
 test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 endef
 
-.PHONY: demo test test-slow mutants check weights bench bench-gpu clean
+.PHONY: demo test test-slow mutants check docs docs-serve weights bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/llflow enhance examples/rocket.jpg examples/coffee_dark.jpg -o enhanced/ --overwrite
@@ -44,6 +45,12 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 weights:
 	@test -n "$(LOL)" || { echo "expected LOL's training pairs: make weights LOL=LOL/our485"; exit 1; }
@@ -71,5 +78,9 @@ $(VENV)/.installed-benchmarks: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[benchmarks]'
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) enhanced
+	rm -rf $(VENV) enhanced site

@@ -2,6 +2,8 @@
 
 import re
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 
@@ -16,9 +18,20 @@ def blocks(page, section=None):
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
-def run(code, name):
-    """What the names stand for after these blocks, in a module that a compiler or pickle finds."""
+def outputs(page):
+    """The blocks of text that stand right behind a block of Python, as what that one prints, or
+    None where there isn't one; by the block's number."""
+    pattern = r"```python\n.*?```\n(?:\n```text\n(.*?)```)?"
+    return [match or None for match in re.findall(pattern, (ROOT / page).read_text(), re.DOTALL)]
+
+
+def run(code, name, printed=None):
+    """What the names stand for after these blocks, in a module that a compiler or pickle finds.
+    `printed` gets what each block prints."""
     module = sys.modules[name] = ModuleType(name)
     for block in code:
-        exec(compile(block, f"<{name}>", "exec"), vars(module))
+        with redirect_stdout(StringIO()) as output:
+            exec(compile(block, f"<{name}>", "exec"), vars(module))
+        if printed is not None:
+            printed.append(output.getvalue())
     return vars(module)

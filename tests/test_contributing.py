@@ -1,111 +1,12 @@
-"""CONTRIBUTING's recipes, followed to the letter."""
+"""CONTRIBUTING's tables of floors are what the test of floors holds."""
 
-import os
 import re
-import subprocess
-import sys
-import tomllib
 
 import pytest
-import torch
-from pages import ROOT, blocks, run
+from pages import ROOT
 from test_floors import FLOWKIT, FLOWKIT_FLOORS, LLFLOW, LLFLOW_FLOORS
 
-from flowkit.testing import check_bijection
-
 PAGE = "CONTRIBUTING.md"
-
-
-def recipe(section):
-    return run(blocks(PAGE, section), f"recipe_{section.split()[-1]}")
-
-
-def test_map():
-    check_bijection(recipe("Add an elementwise map")["example"])
-
-
-def test_layer():
-    check_bijection(recipe("Add a layer")["Turn"])
-
-
-def test_net():
-    check_bijection(recipe("Add a net")["example"])
-
-
-def test_op():
-    names = recipe("Add an op")
-    softsign = names["softsign"]
-    x = torch.randn(2, 3, dtype=torch.float64)
-    y, logdet = softsign(x)
-    jacobian = torch.autograd.functional.jacobian(lambda flat: softsign(flat[None])[0][0], x[0])
-    torch.testing.assert_close(logdet[0], torch.linalg.slogdet(jacobian).logabsdet)
-    assert y.shape == x.shape
-    assert names["softsign_choice"](x).name == "reference"
-    with pytest.raises(ValueError, match="softsign: expected tensors for impl='triton', but "):
-        softsign(x, impl="triton")
-    with pytest.raises(TypeError, match="softsign: expected a floating-point tensor"):
-        softsign(torch.ones(2, 3, dtype=torch.int64))
-
-
-@pytest.fixture
-def plugin(tmp_path):
-    """The plug-in as an installed distribution, with the recipe's layer inside; runs `flowkit`."""
-    (toml,) = re.findall(r"```toml\n(.*?)```", (ROOT / PAGE).read_text(), re.DOTALL)
-    project = tomllib.loads(toml)["project"]
-    (module,) = blocks(PAGE, "Add a plug-in")
-    (layer,) = blocks(PAGE, "Add a layer")
-    package = tmp_path / "flowkit_extras"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "plugin.py").write_text(module)
-    (package / "layers.py").write_text(layer)
-    info = tmp_path / f"flowkit_extras-{project['version']}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Name: {project['name']}\nVersion: {project['version']}\n")
-    lines = [
-        line
-        for group, entries in project["entry-points"].items()
-        for line in (f"[{group}]", *(f"{name} = {value}" for name, value in entries.items()))
-    ]
-    (info / "entry_points.txt").write_text("\n".join(lines))
-
-    def flowkit(*argv):
-        path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-        result = subprocess.run(
-            [sys.executable, "-m", "flowkit", *argv],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-        return result.stdout
-
-    return flowkit
-
-
-def test_plugin_is_listed_and_run(plugin):
-    assert re.search(r"^extras +Layers for time series$", plugin(), re.MULTILINE)
-    assert plugin("extras", "a", "--b") == "called with ['a', '--b']\n"
-
-
-def test_plugin_s_layers_are_checked(plugin):
-    lines = plugin("check", "extras").splitlines()  # a failure would be another exit code
-    assert len([line for line in lines if "Turn" in line]) == 2
-
-
-def test_the_checks_find_faults():
-    """Else the recipes above would prove nothing."""
-    names = recipe("Add a layer")
-
-    class Wrong(names["Turn"]):
-        def forward(self, x, cond=None):
-            y, logdet = super().forward(x, cond)
-            return y, logdet + self.angle.sum()
-
-    example = names["Turn"].examples()[0]
-    wrong = type(example)(lambda: Wrong(4), example.shape)
-    with pytest.raises(AssertionError, match="log-det"):
-        check_bijection(wrong)
 
 
 @pytest.mark.parametrize(
