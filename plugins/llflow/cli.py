@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from llflow.commands import compare, convert, data, enhance, evaluate, train
+from llflow.commands import compare, convert, data, enhance, evaluate, serve, train
 from llflow.commands.options import report
 from llflow.errors import LLFlowError, first_line
 
@@ -34,7 +34,7 @@ def llflow() -> None:
     """Make dark photographs bright with a conditional normalizing flow."""
 
 
-for module in (enhance, train, data, evaluate, compare, convert):
+for module in (enhance, serve, train, data, evaluate, compare, convert):
     llflow.add_command(module.command)
 
 

@@ -13,10 +13,10 @@ FLOORS = [
     ("picture",),
     ("network",),
     ("enhancement",),
-    ("jobs", "data"),
+    ("distribution", "jobs", "data"),
     ("evaluation",),
     ("training",),
-    ("commands",),
+    ("commands", "serve"),
     ("cli",),
     ("__init__", "__main__", "plugin"),
 ]

@@ -1,0 +1,1 @@
+"""LLFlow over HTTP, and its page: `llflow serve`."""

@@ -1,0 +1,74 @@
+"""The application on a socket, from its first request to an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+_GRACE = 10  # seconds for answers that are being sent
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket on this address and port, or any port for 0.
+
+    Raises:
+        OSError: it is taken, or there is no such address here; told in words.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        raise OSError(f"{host} port {port}: {error.strerror or error}") from error
+    return listening
+
+
+def run(app: FastAPI, listening: socket.socket, ready: Callable[[str], None]) -> None:
+    """Serve until Ctrl-C or SIGTERM; `ready` is called with the address.
+
+    Raises:
+        Problem: it can't start.
+    """
+    host, port = listening.getsockname()[:2]
+    named = f"[{host}]" if ":" in host else host
+    server = _Server(app, lambda: ready(f"http://{named}:{port}"))
+
+    async def whole() -> None:
+        try:
+            await app.state.service.start()  # before anybody can ask
+            await server.serve(sockets=[listening])
+        finally:
+            app.state.service.end()
+
+    asyncio.run(whole())
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which would wait for computations without an end."""
+
+    def __init__(self, app: FastAPI, ready: Callable[[], None]) -> None:
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE,
+            lifespan="on",
+        )
+        super().__init__(config)
+        self.app, self.ready = app, ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.app.state.service.close()
+        await super().shutdown(sockets)
