@@ -9,7 +9,7 @@ from PIL import Image
 
 PAGES = [
     str(page.relative_to(ROOT))
-    for page in sorted((ROOT / "docs").rglob("*.md"))
+    for page in [ROOT / "AGENTS.md", *sorted((ROOT / "docs").rglob("*.md"))]
     if blocks(page.relative_to(ROOT))
 ]
 
