@@ -36,7 +36,8 @@ def lean_features(low: Tensor, illumination: Tensor, color_map: str = "sum") -> 
 
 
 class LeanEncoder(nn.Module):
-    """Sixteen features (B, 16, H, W) -> conditions and color map; H and W multiples of 8.
+    """Dark pictures (B, 6, H, W) as `lean_features` takes them, and their illumination
+    (B, 1, H, W) -> conditions and color map; H and W multiples of 8.
 
     Nothing here sees the whole picture: what that tells is in the illumination.
 
@@ -44,6 +45,7 @@ class LeanEncoder(nn.Module):
         half, quarter, eighth: channels at these resolutions.
         blocks: residual blocks at a quarter, at an eighth, and at a quarter again.
         color_scale: upper end of the color map's range.
+        color_map: "sum" or "mean", of what is seen of the dark picture.
 
     Gives {"half": (B, 2·half, H/2, W/2), "quarter": (B, quarter, H/4, W/4),
     "eighth": (B, eighth, H/8, W/8), "color_map": (B, 3, H, W) in (0, color_scale)}. With
@@ -57,9 +59,10 @@ class LeanEncoder(nn.Module):
         eighth: int,
         blocks: tuple[int, int, int],
         color_scale: float = 1.0,
+        color_map: str = "sum",
     ) -> None:
         super().__init__()
-        self.color_scale = color_scale
+        self.color_scale, self.color_map = color_scale, color_map
         self.first = nn.Conv2d(4 * 16, half, 3, padding=1)
         self.second = nn.Conv2d(half, half, 3, padding=1)
         self.to_quarter = nn.Conv2d(4 * half, quarter, 3, padding=1)
@@ -75,8 +78,13 @@ class LeanEncoder(nn.Module):
             nn.Conv2d(half, 12, 3, padding=1),
         )
 
-    def forward(self, features: Tensor, *, recompute: bool = False) -> dict[str, Tensor]:
-        head = activated(self.first(F.pixel_unshuffle(features, 2)))
+    def forward(
+        self, low: Tensor, illumination: Tensor, *, recompute: bool = False
+    ) -> dict[str, Tensor]:
+        # Without a name for it, what is at full resolution is gone once it is seen.
+        head = activated(
+            self.first(F.pixel_unshuffle(lean_features(low, illumination, self.color_map), 2))
+        )
         head = activated(self.second(head))
         fine = activated(self.to_quarter(F.pixel_unshuffle(head, 2)))
         fine = _through(self.fine, fine, recompute)

@@ -31,7 +31,7 @@ from llflow.network.config import LARGE, LEVELS, PRIORS, SIZES, SMALL, TINY, Con
 from llflow.network.encoder import ConditionEncoder, ResidualDenseBlocks
 from llflow.network.exposed import Exposed
 from llflow.network.illumination import Illumination, Light, thumbnail
-from llflow.network.lean import LeanEncoder, lean_features
+from llflow.network.lean import LeanEncoder
 from llflow.network.prior import ColorMapPrior, StandardPrior
 from llflow.network.residual import Residual
 from llflow.picture import retinex
@@ -80,7 +80,12 @@ class LLFlow(nn.Module):
         if isinstance(config, LeanConfig):
             self.illumination = Illumination(config.thumbnail)
             self.encoder = LeanEncoder(
-                config.half, config.quarter, config.eighth, config.blocks, color_scale
+                config.half,
+                config.quarter,
+                config.eighth,
+                config.blocks,
+                color_scale,
+                config.color_map,
             )
             bijection = _lean(config)
         else:
@@ -173,8 +178,7 @@ class LLFlow(nn.Module):
                 f"LLFlow: expected the illumination as {expected}, got "
                 f"{tuple(illumination.shape)} and the light of {len(light.mean)} pictures"
             )
-        features = lean_features(low, illumination, self.config.color_map)
-        cond = self.encoder(features, recompute=recompute)
+        cond = self.encoder(low, illumination, recompute=recompute)
         return cond | {EXPOSURE: light.mean[:, None]}
 
     def reference_color_map(self, bright: Tensor) -> Tensor:
