@@ -69,6 +69,7 @@ def fit(
     epochs: int = 100,
     steps: int | None = None,
     learning_rate: float = 1e-3,
+    anneal: bool = False,
     patience: int | None = 20,
     clip: float = 10.0,
     initialized: bool = False,
@@ -94,6 +95,8 @@ def fit(
         epochs: at most so many passes over the data.
         steps: at most so many steps.
         learning_rate: of Adam.
+        anneal: the learning rate falls to 0 along half a cosine, over `steps` or `epochs`, which
+            then have to stay the same for a checkpoint; worth much where steps are few.
         patience: epochs without a better one after which to stop; None: never.
         clip: largest norm of a gradient; longer ones are shortened to it.
         initialized: the density has been initialised or trained before, so that the first batch
@@ -102,7 +105,7 @@ def fit(
         progress: show a bar.
         checkpoint: a file that is written after each epoch, whole or not at all, and from which an
             interrupted training goes on if `fit` is called again in the same way, with the same
-            results (`epochs` and `patience` may be others).
+            results (`epochs`, without `anneal`, and `patience` may be others).
 
     Raises:
         TypeError: density or data are something else.
@@ -126,7 +129,8 @@ def fit(
     held, train = _split(len(data), validation, seed)
     per_epoch = math.ceil(len(train) / batch)
     total = epochs * per_epoch if steps is None else min(steps, epochs * per_epoch)
-    training = Training(density, data, cond, batch, learning_rate, clip)
+    annealed = total if anneal else None
+    training = Training(density, data, cond, batch, learning_rate, clip, annealed)
     record = training.record
     path = None if checkpoint is None else Path(checkpoint)
     settings = (
@@ -139,6 +143,7 @@ def fit(
             "batch": batch,
             "steps": steps,
             "learning_rate": learning_rate,
+            "anneal": annealed,
             "clip": clip,
             "seed": seed,
         }
@@ -178,9 +183,11 @@ class Training:
         batch: int,
         learning_rate: float,
         clip: float,
+        annealed: int | None,
     ) -> None:
         self.density, self.data, self.cond = density, data, cond
         self.batch, self.clip = batch, clip
+        self.learning_rate, self.annealed = learning_rate, annealed
         self.learned = [p for p in density.parameters() if p.requires_grad]
         if not self.learned:
             raise ValueError("fit: expected a density with parameters to learn, got none")
@@ -207,11 +214,18 @@ class Training:
             norm = nn.utils.clip_grad_norm_(self.learned, self.clip)
             finite = bool(loss.isfinite() & norm.isfinite())
             if finite:
+                self.adam.param_groups[0]["lr"] = self.rate()
                 self.adam.step()
                 total, samples = total + loss.item() * len(rows), samples + len(rows)
             self._count(finite)
             bar.update()
         return total / samples if samples else math.nan
+
+    def rate(self) -> float:
+        """The learning rate of this step."""
+        if self.annealed is None:
+            return self.learning_rate
+        return self.learning_rate * (1 + math.cos(math.pi * self.record.steps / self.annealed)) / 2
 
     def _count(self, finite: bool) -> None:
         self.record.steps += 1

@@ -177,6 +177,31 @@ def test_more_epochs_go_on_from_the_checkpoint(tmp_path):
     assert equal(whole, parts)
 
 
+def test_an_annealed_rate_falls_along_half_a_cosine_and_resumes_exactly(monkeypatch, tmp_path):
+    rates, step = [], torch.optim.Adam.step
+
+    def recorded(adam, *args, **kwargs):
+        rates.append(adam.param_groups[0]["lr"])
+        return step(adam, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", recorded)
+    whole, parts = small_flow(), small_flow()
+    options = {"epochs": 4, "anneal": True, "learning_rate": 0.01}
+    expected = quick(whole, bent(), **options)
+    share = torch.arange(24, dtype=torch.float64) / 24
+    half = 0.005 * (1 + (math.pi * share).cos())
+    torch.testing.assert_close(torch.tensor(rates, dtype=torch.float64), half)
+    options["checkpoint"] = tmp_path / "a"
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 15)
+        with pytest.raises(Interrupted):
+            quick(small_flow(), bent(), **options)
+    assert quick(parts, bent(), **options) == expected
+    assert equal(whole, parts)
+    with pytest.raises(ValueError, match="anneal=30 after 24"):
+        quick(small_flow(), bent(), **{**options, "epochs": 5})
+
+
 def test_numbers_of_numpy_can_be_resumed(tmp_path):
     path = tmp_path / "a.pt"
     options = {"learning_rate": np.float64(1e-3), "validation": np.float64(0.2), "checkpoint": path}
