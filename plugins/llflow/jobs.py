@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llflow.atomic import require_writable
 from llflow.errors import UsageError, first_line
-from llflow.picture import files
+from llflow.picture import files, optional
 
 SUFFIX = "_bright"
 
@@ -115,13 +115,14 @@ def plan(
 
 
 def _named(path: Path, suffix: str | None, file_format: str | None) -> Path:
-    """The path with something added to its stem, and the ending of a format."""
-    known = files.format_of(path)
+    """The path with something added to its stem, and the ending of a format: the one asked for, or
+    that of results where the ending is of files that are only read."""
+    known, becomes = files.format_of(path), optional.becoming(path.suffix)
+    wanted = file_format or becomes or known
     ending = path.suffix
-    if file_format is not None and known != file_format:
-        ending = (
-            files.SUFFIXES[file_format][0] if known else ending + files.SUFFIXES[file_format][0]
-        )
+    if wanted is not None and known != wanted:
+        added = files.SUFFIXES[wanted][0]
+        ending = added if known or becomes else ending + added
     stem = path.name.removesuffix(path.suffix)
     return path.with_name(stem + (suffix or "") + ending)
 

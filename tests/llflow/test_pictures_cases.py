@@ -93,17 +93,13 @@ THUMBNAIL = {256: 2, 257: 2, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 2, 279
 )
 def test_a_raw_file_is_never_mistaken_for_its_thumbnail(tmp_path, content):
     (tmp_path / "DSC_0002.NEF").write_bytes(content)
-    with pytest.raises(PictureError, match=r"raw file.*develop it first"):
+    with pytest.raises(PictureError, match=r"raw file.*(develop it first|flowkit\[raw\])"):
         read(tmp_path / "DSC_0002.NEF")
 
 
 @pytest.mark.parametrize(
     ("head", "name"),
     [
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
-        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC"),
-        (b"\xff\x0a", "JPEG XL"),
-        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
         (b"GIF89a", "GIF"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
         (b"\0\0\0\x18ftypisom\0\0\0\0isomiso2", "film"),

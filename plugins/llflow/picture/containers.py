@@ -21,9 +21,8 @@ PHOTOSHOP = b"Photoshop 3.0\0"
 MOST_TEXT = 16_000_000  # bytes of all of a PNG's texts, decompressed
 LONGEST_SEGMENT = 65_533
 _MILLIMETRES = {1: 25.4, 2: 10.0}  # of JFIF's units, inch and centimetre
-_RAW = "a camera's raw file; develop it first, for example to a 16-bit TIFF"
 _HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
-_P3, _BT709, _UNSPECIFIED = 12, 1, 2  # primaries (ITU H.273)
+P3, _BT709, _UNSPECIFIED = 12, 1, 2  # primaries (ITU H.273)
 _BEYOND_WHITE = {16: "PQ", 18: "HLG"}  # transfers
 
 
@@ -53,7 +52,8 @@ class Extras:
 
 
 def recognize(head: bytes) -> str | None:
-    """The format of a file that begins like this, None for what isn't known.
+    """The format of a file that begins like this, one of `files.FORMATS` or of `optional.EXTRAS`,
+    None for what isn't known; many raw files begin like a TIFF.
 
     Raises:
         ValueError: it is known, and can't be read; the message says what it is.
@@ -68,11 +68,11 @@ def recognize(head: bytes) -> str | None:
         return _of_brand(head)
     raw = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")
     if head.startswith(raw) or (head[:2] == b"II" and head[8:10] == b"CR"):
-        raise ValueError(_RAW)
+        return "RAW"
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "TIFF"
     if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
-        raise ValueError("JPEG XL, which isn't read; save it as PNG or TIFF")
+        return "JXL"
     if head.startswith(b"GIF8"):
         raise ValueError("GIF, which isn't read; save its pictures as PNG")
     if head.startswith(b"\0\0\0\x0cjP  "):
@@ -88,9 +88,9 @@ def _of_brand(head: bytes) -> str:
     if b"avif" in brands:
         return "AVIF"
     if major == b"crx ":
-        raise ValueError(_RAW)
+        return "RAW"
     if brands & _HEIC_BRANDS:
-        raise ValueError("HEIC, which isn't read; save it as AVIF, TIFF or PNG")
+        return "HEIC"
     raise ValueError(f"a film or the like ({major.decode('latin-1')})")
 
 
@@ -128,7 +128,7 @@ def _in_png(file: IO[bytes]) -> Extras:
                 found = replace(found, density=(along / 1000, down / 1000))
         elif kind == b"cICP":
             primaries, transfer = file.read(2).ljust(2, b"\0")
-            found = replace(found, primaries=_sdr(primaries, transfer))
+            found = replace(found, primaries=sdr(primaries, transfer))
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
             content = file.read(min(length, room + 1))
             key = content.partition(b"\0")[0]
@@ -229,10 +229,15 @@ def _in_avif(file: IO[bytes]) -> Extras:
     if at < 0 or at + 15 > len(head):
         return Extras(lost=tuple(lost))
     primaries, transfer, matrix = struct.unpack_from(">HHH", head, at + 8)
-    return Extras(primaries=_sdr(primaries, transfer), lossless=matrix == 0, lost=tuple(lost))
+    return Extras(primaries=sdr(primaries, transfer), lossless=matrix == 0, lost=tuple(lost))
 
 
-def _sdr(primaries: int, transfer: int) -> int:
+def sdr(primaries: int, transfer: int) -> int:
+    """The number of primaries other than sRGB's, 0 for those.
+
+    Raises:
+        ValueError: the transfer is for screens of more light than white.
+    """
     if transfer in _BEYOND_WHITE:
         raise ValueError(
             f"for screens of more light than white ({_BEYOND_WHITE[transfer]}), which isn't read; "
@@ -243,7 +248,7 @@ def _sdr(primaries: int, transfer: int) -> int:
 
 def is_p3(primaries: int) -> bool:
     """Whether H.273's number stands for Display P3's primaries."""
-    return primaries == _P3
+    return primaries == P3
 
 
 def with_metadata(

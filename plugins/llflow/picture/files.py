@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass, field, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import pyvips
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from llflow.atomic import write_atomically
 from llflow.errors import LLFlowError, first_line
-from llflow.picture import containers, metadata, profiles, tiff
+from llflow.picture import containers, metadata, optional, profiles, tiff
 from llflow.picture import samples as levels
 from llflow.picture.metadata import Metadata
 from llflow.picture.samples import FLOAT
@@ -88,7 +89,7 @@ class Picture:
             wholly transparent looks like what is visible beside it.
         grey: the file holds no color.
         alpha: (H, W) opacity, uint8, uint16 or float32, as `bits` says; or None.
-        format: one of `FORMATS`, by content.
+        format: one of `FORMATS`, by content; the one that results have, of what is only read.
         bits: a channel: 8, 10, 12 or 16, or `FLOAT`.
         icc_profile: the file's color profile, if it has one.
         about: what else the file says about its picture, its EXIF without the orientation, which
@@ -128,7 +129,8 @@ def read(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture:
     several pictures are refused; previews and gain maps beside the one picture are `lost`.
 
     Args:
-        path: PNG, JPEG, WebP, BMP, TIFF or AVIF.
+        path: PNG, JPEG, WebP, BMP, TIFF or AVIF; with the packages for them also HEIC, JPEG XL
+            and cameras' raw files (`optional.EXTRAS`).
         max_pixels: larger pictures are refused before they are decoded.
 
     Raises:
@@ -152,6 +154,8 @@ def read(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture:
             return _decoded(file, file_format, max_pixels)
         except PictureError:
             raise
+        except MemoryError as error:
+            raise PictureError("there isn't enough memory to decode it") from error
         except pyvips.Error as error:
             raise PictureError(f"truncated or damaged ({_reason(error)})") from error
         except Exception as error:  # decoders raise anything on hostile input
@@ -164,7 +168,11 @@ def _reason(error: pyvips.Error) -> str:
     return lines[-1] if lines else first_line(error)
 
 
-def _decoded(file: IO[bytes], file_format: str, max_pixels: int) -> Picture:
+def _decoded(file: BinaryIO, file_format: str, max_pixels: int) -> Picture:
+    if file_format == "TIFF" and _is_raw(file):
+        file_format = "RAW"
+    if file_format in optional.EXTRAS:
+        return _decoded_by_another(file, file_format, max_pixels)
     extras = _extras(file, file_format)
     if extras.frames > 1:
         raise PictureError(f"an animation of {extras.frames} frames; animations aren't read")
@@ -190,7 +198,7 @@ def _decoded(file: IO[bytes], file_format: str, max_pixels: int) -> Picture:
     held, said = metadata.upright(held, samples.shape[1], samples.shape[0])
     profile = _profile(header, extras)
     if profile is None and channels == 3 and extras.primaries:
-        lost.append(f"its primaries, number {extras.primaries} of ITU H.273, are taken for sRGB's")
+        lost.append(_taken_for_srgb(extras.primaries))
     return _picture(
         samples,
         channels,
@@ -205,6 +213,36 @@ def _decoded(file: IO[bytes], file_format: str, max_pixels: int) -> Picture:
         ),
         palette=bool(_value(header, "palette", 0)),
     )
+
+
+def _decoded_by_another(file: BinaryIO, kind: str, max_pixels: int) -> Picture:
+    try:
+        found = optional.decode(file, kind, partial(_require_size, max_pixels=max_pixels))
+    except optional.NotRead as error:
+        raise PictureError(f"it is {error}") from None
+    samples, lost = found.samples, [*found.lost]
+    if found.bits == FLOAT and not np.isfinite(samples).all():
+        raise PictureError("it holds values that aren't finite")
+    held, said = metadata.upright(found.about, samples.shape[1], samples.shape[0])
+    profile = found.icc_profile
+    if profile is None and found.channels == 3 and found.primaries:
+        if containers.is_p3(found.primaries):
+            profile = _display_p3()
+        else:
+            lost.append(_taken_for_srgb(found.primaries))
+    like = Picture(
+        torch.empty(0),
+        format=optional.EXTRAS[kind].becomes,
+        bits=found.bits,
+        about=held,
+        icc_profile=profile,
+        lost=(*lost, *said),
+    )
+    return _picture(samples, found.channels, like, palette=False)
+
+
+def _taken_for_srgb(primaries: int) -> str:
+    return f"its primaries, number {primaries} of ITU H.273, are taken for sRGB's"
 
 
 def _require_size(width: int, height: int, max_pixels: int) -> None:
@@ -233,10 +271,17 @@ def _value(image: Any, name: str, default: Any) -> Any:
     return image.get(name) if image.get_typeof(name) else default
 
 
+def _is_raw(file: IO[bytes]) -> bool:
+    """Whether what begins like a TIFF is as a camera's sensor saw it, or begins with a preview."""
+    pictures = list(tiff.directories(file, (_SUBFILE, _PHOTOMETRIC, _DNG)))
+    sensor = any((found.get(_PHOTOMETRIC) or (0,))[0] in _SENSOR for found in pictures)
+    return _DNG in pictures[0] or sensor or bool((pictures[0].get(_SUBFILE) or (0,))[0] & 1)
+
+
 def _of_tiff(file: IO[bytes]) -> tuple[bool, list[str]]:
     """Whether libvips takes luma and chroma for RGB, and what lies beside the one picture; refuses
     what would be misread (TIFF 6.0)."""
-    wanted = (_SUBFILE, _PHOTOMETRIC, _BITS, _SAMPLES, _DNG, _LAYERS, *_STRIPS, *_TILES)
+    wanted = (_SUBFILE, _PHOTOMETRIC, _BITS, _SAMPLES, _LAYERS, *_STRIPS, *_TILES)
     wanted += (_COMPRESSION, _SUBSAMPLING)
     pictures = list(tiff.directories(file, wanted))
     first, *others = pictures
@@ -246,9 +291,6 @@ def _of_tiff(file: IO[bytes]) -> tuple[bool, list[str]]:
         if any(place + length > size for place, length in pairs):
             raise PictureError("truncated or damaged (pixels lie behind its end)")
     kinds = [(found.get(_SUBFILE) or (0,))[0] for found in pictures]
-    sensor = any((found.get(_PHOTOMETRIC) or (0,))[0] in _SENSOR for found in pictures)
-    if _DNG in first or sensor or kinds[0] & 1:
-        raise PictureError("its first picture is a raw file's or a preview; develop it first")
     whole = sum(not kind & 5 for kind in kinds)
     if whole > 1:
         raise PictureError(f"{whole} pages in one file; only files of one picture are read")
@@ -327,12 +369,14 @@ def _profile(image: Any, extras: containers.Extras) -> bytes | None:
     """The file's profile, or one for the primaries that it names."""
     held = _value(image, "icc-profile-data", None)
     if held is None and _CHANNELS[image.interpretation] == 3 and containers.is_p3(extras.primaries):
-        return _bytes(pyvips.Image.black(1, 1, bands=3).copy(interpretation="srgb"), "p3")
+        return _display_p3()
     return held
 
 
-def _bytes(image: Any, profile: str) -> bytes:
-    return image.icc_transform(profile, input_profile="srgb").get("icc-profile-data")
+def _display_p3() -> bytes:
+    """The profile that libvips brings."""
+    pixel: Any = pyvips.Image.black(1, 1, bands=3).copy(interpretation="srgb")
+    return pixel.icc_transform("p3", input_profile="srgb").get("icc-profile-data")
 
 
 def _orientation(file: IO[bytes], file_format: str, held: Metadata) -> tuple[int, list[str]]:

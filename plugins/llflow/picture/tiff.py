@@ -18,6 +18,8 @@ SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12:
 SIZES |= {16: 8, 17: 8, 18: 8}  # BigTIFF's
 _WORD = {5: 4, 10: 4}  # of these the half has a byte order, of others the whole
 _NUMBERS = {1: "B", 3: "H", 4: "L", 13: "L", 16: "Q"}
+_CLASSIC = (42, 0x4F52, 0x5352, 0x55)  # the last three are Olympus' and Panasonic's raw files'
+_BIG = 43
 MOST_ENTRIES = 4096
 MOST_DIRECTORIES = 1000
 EXIF, GPS, INTEROP = 34665, 34853, 40965
@@ -69,9 +71,9 @@ def layout(file: IO[bytes]) -> tuple[Layout, int]:
     head = _read(file, 0, 8)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     version = struct.unpack(f"{order}H", head[2:4])[0] if order else 0
-    if order is None or version not in (42, 43):
+    if order is None or version not in (*_CLASSIC, _BIG):
         raise ValueError("it doesn't begin as EXIF or TIFF does")
-    if version == 42:
+    if version != _BIG:
         return Layout(order), struct.unpack(f"{order}L", head[4:])[0]
     return Layout(order, True), struct.unpack(f"{order}Q", _read(file, 8, 8))[0]
 
