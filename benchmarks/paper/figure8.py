@@ -16,9 +16,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from llflow import data
+from llflow.distribution.activation import equalized_map, gradient_norm
 from llflow.enhancement import enhance
 from llflow.network.model import LLFlow
-from llflow.picture import preprocess
 from llflow.picture.files import to_pil
 
 ARRANGEMENTS = ("left", "right")  # where the damaged half is
@@ -31,38 +31,6 @@ def stitched(reference: Tensor, damaged: Tensor, side: str) -> Tensor:
     return torch.cat([left[..., :middle], right[..., middle:]], dim=2)
 
 
-def gradient_norm(model: LLFlow, picture: Tensor, dark: Tensor, equalized: Tensor) -> Tensor:
-    """‖∂L/∂x‖₂ over RGB, (H, W), of L = -log₂ p(x | dark) in bits of the whole picture.
-
-    Args:
-        model: its own color map is the prior's mean.
-        picture: x, (3, H, W).
-        dark, equalized: the dark picture and its histogram equalisation, (3, H, W).
-
-    Raises:
-        ArithmeticError: it isn't finite.
-    """
-    low = experiment.network_input(model, dark, equalized)
-    x = preprocess.pad(picture)[None].to(low).requires_grad_()
-    bits = model.nll(x, low).sum() * x.shape[2] * x.shape[3]
-    (gradient,) = torch.autograd.grad(bits, x)
-    norm = preprocess.crop(gradient[0].norm(dim=0), *picture.shape[1:]).cpu()
-    if not norm.isfinite().all():
-        raise ArithmeticError("the likelihood's gradient isn't finite")
-    return norm
-
-
-def equalized_map(norm: Tensor) -> Tensor:
-    """h(g): the share of pixels whose value is at most this one's, in (0, 1].
-
-    Histogram equalisation with a level for every value: norms span orders of magnitude, and 256
-    equal steps would put most pixels into the first.
-    """
-    values = norm.flatten()
-    ranks = torch.searchsorted(values.sort().values, values, right=True)
-    return (ranks / len(values)).reshape(norm.shape)
-
-
 def measure(
     model: LLFlow, damaging: LLFlow | None, pair: data.Pair
 ) -> dict[str, dict[str, dict[str, float]]]:
@@ -73,7 +41,7 @@ def measure(
     middle = reference.shape[2] // 2
     measured = {}
     for side in ARRANGEMENTS:
-        norm = gradient_norm(model, stitched(reference, damaged, side), dark, equalized)
+        norm = gradient_norm(model, dark, stitched(reference, damaged, side))
         measured[side] = {}
         for name, values in (("norm", norm), ("map", equalized_map(norm))):
             left, right = values[:, :middle].mean().item(), values[:, middle:].mean().item()
@@ -167,7 +135,7 @@ def _maps(model: LLFlow, damaging: LLFlow | None, pair: data.Pair) -> experiment
     grid = plot.subplots(1, 4)
     for index, side in enumerate(ARRANGEMENTS):
         picture = stitched(reference, damaged, side)
-        norm = gradient_norm(model, picture, dark, equalized)
+        norm = gradient_norm(model, dark, picture)
         grid[2 * index].imshow(to_pil(picture))
         grid[2 * index].set_title(f"damaged on the {side}", fontsize="small")
         grid[2 * index + 1].imshow(equalized_map(norm).numpy(), vmin=0, vmax=1)

@@ -6,6 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llflow.distribution.activation import explain
+    from llflow.distribution.likelihood import Score, score
+    from llflow.distribution.spread import uncertainty
     from llflow.enhancement import bracket, draw, enhance, variants
     from llflow.network.checkpoint import load
     from llflow.network.model import LARGE, SMALL, TINY, Config, LLFlow
@@ -16,14 +19,21 @@ __all__ = [
     "TINY",
     "Config",
     "LLFlow",
+    "Score",
     "bracket",
     "draw",
     "enhance",
+    "explain",
     "load",
+    "score",
+    "uncertainty",
     "variants",
 ]
 
 _HOMES = {
+    "llflow.distribution.activation": ("explain",),
+    "llflow.distribution.likelihood": ("Score", "score"),
+    "llflow.distribution.spread": ("uncertainty",),
     "llflow.enhancement": ("bracket", "draw", "enhance", "variants"),
     "llflow.network.checkpoint": ("load",),
     "llflow.network.model": ("LARGE", "SMALL", "TINY", "Config", "LLFlow"),

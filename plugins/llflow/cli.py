@@ -9,7 +9,19 @@ from collections.abc import Sequence
 
 import click
 
-from llflow.commands import compare, convert, data, enhance, evaluate, serve, train
+from llflow.commands import (
+    compare,
+    convert,
+    data,
+    enhance,
+    evaluate,
+    explain,
+    samples,
+    score,
+    serve,
+    train,
+    uncertainty,
+)
 from llflow.commands.options import report
 from llflow.errors import LLFlowError, first_line
 
@@ -34,7 +46,10 @@ def llflow() -> None:
     """Make dark photographs bright with a conditional normalizing flow."""
 
 
-for module in (enhance, serve, train, data, evaluate, compare, convert):
+for module in (
+    *(enhance, samples, score, uncertainty, explain, serve),
+    *(train, data, evaluate, compare, convert),
+):
     llflow.add_command(module.command)
 
 

@@ -12,6 +12,7 @@ import figure6
 import figure8
 import numpy as np
 import pytest
+import ranking
 import table4
 import table5
 import table6
@@ -28,7 +29,8 @@ from llflow.picture.files import Picture, read, write
 from llflow.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
-EXPERIMENTS = (table4, figure6, figure8, table5, table6)
+OF_WEIGHTS = (table4, figure6, figure8, ranking)
+EXPERIMENTS = (*OF_WEIGHTS, table5, table6)
 ROWS = (*table5.ROWS, *table6.ROWS)
 
 
@@ -39,7 +41,7 @@ def experience(pairs_folder, weights, tmp_path, capsys):
     def go(module, *options):
         out = tmp_path / "results"
         argv = ["--data", str(pairs_folder), "--out", str(out), "--device", "cpu", *options]
-        if module in (table4, figure6, figure8):
+        if module in OF_WEIGHTS:
             argv += ["--weights", str(weights)]
         code = module.main(argv)
         printed = capsys.readouterr()
@@ -195,32 +197,6 @@ def test_figure_6(experience, pairs_folder, tmp_path):
     assert len(sheet.flatten(1).unique(dim=1).T) > 100  # pictures, not empty axes
 
 
-def test_gradient_norm_is_the_likelihoods(nano, pair):
-    """Against central differences in float64 along single values of the picture."""
-    model = nano.fold().double()
-    dark, equalized, bright = (x[:, :30, :45].double() for x in pictures_of(pair))
-    norm = figure8.gradient_norm(model, bright, dark, equalized)
-    assert norm.shape == (30, 45)
-    low = preprocess.pad(preprocess.network_input(dark, equalized))[None]
-    padded = preprocess.pad(bright)[None]
-    step = 1e-5
-    for row, column in ((0, 0), (7, 40), (29, 44)):
-        squared = 0.0
-        for channel in range(3):
-            direction = torch.zeros_like(padded)
-            direction[0, channel, row, column] = step
-            with torch.no_grad():
-                ends = [model.nll(padded + sign * direction, low).item() for sign in (1, -1)]
-            squared += ((ends[0] - ends[1]) * 32 * 48 / (2 * step)) ** 2
-        # Differences of bits/pixel near 1, each rounded to 1e-16, times 1536/2e-5: some 1e-8.
-        assert norm[row, column].item() == pytest.approx(math.sqrt(squared), rel=1e-4)
-
-
-def test_equalised_map_is_the_rank():
-    norm = torch.tensor([[0.1, 1e6], [0.1, 3.0]])
-    assert figure8.equalized_map(norm).tolist() == [[0.5, 1.0], [0.5, 0.75]]
-
-
 def test_stitched_halves():
     reference, damaged = torch.zeros(3, 2, 5), torch.ones(3, 2, 5)
     left = figure8.stitched(reference, damaged, "left")
@@ -232,7 +208,7 @@ def test_stitched_halves():
 def test_figure_8_credits_each_half(nano, pair, monkeypatch):
     """With a norm that is 4 where the picture is damaged and 1 elsewhere."""
 
-    def planted(model, picture, dark, equalized):
+    def planted(model, dark, picture):
         return torch.where((picture == reference).all(0), 1.0, 4.0)
 
     *_, reference = pictures_of(pair)
@@ -265,7 +241,7 @@ def test_figure_8(experience, pairs_folder, weights, tmp_path):
 def test_the_default_damage_is_the_equalised_picture(nano, pair, monkeypatch):
     seen = []
 
-    def planted(model, picture, dark, equalized):
+    def planted(model, dark, picture):
         seen.append(picture)
         return torch.ones(picture.shape[1:])
 
@@ -274,6 +250,60 @@ def test_the_default_damage_is_the_equalised_picture(nano, pair, monkeypatch):
     dark, _, bright = pictures_of(pair)
     assert torch.equal(seen[0][..., :24], retinex.equalize(dark)[..., :24])
     assert torch.equal(seen[1][..., :24], bright[..., :24])
+
+
+def test_what_is_degraded_is_that_alone():
+    bright = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(0))
+    made = ranking.degraded(bright, np.random.default_rng(0))
+    levels = {name: 255 * picture for name, picture in made.items()}
+    for picture in levels.values():
+        torch.testing.assert_close(picture, picture.round(), rtol=0, atol=1e-4)  # of float32
+    inside = (bright > 0.2) & (bright < 0.8)
+    noise = (levels["noise 8/255"] - levels["clean"])[inside]
+    assert noise.std() == pytest.approx(8, rel=0.05)  # some 3,600 draws: 1.2 %
+    assert levels["blur 2 px"].std() < levels["blur 1 px"].std() < levels["clean"].std()
+    red, green, blue = (levels["color cast 10 %"] / levels["clean"].clamp(min=1)).unbind()
+    assert (green == 1).float().mean() > 0.99
+    assert red[inside[0]].mean() == pytest.approx(1.1, rel=0.01)
+    assert blue[inside[2]].mean() == pytest.approx(0.9, rel=0.01)
+
+
+def test_the_cleaner_one_is_first_where_its_score_is_lower():
+    names = {name for _, *two in ranking.comparisons() for name in two}
+    measured = [{name: {"bits": 1.0, "mismatch": 1.0} for name in names} for _ in range(2)]
+    measured[0]["clean"]["bits"] = 0.5
+    assert ranking.first(measured, "clean", "blur 1 px", "bits") == 1
+    assert ranking.first(measured, "clean", "blur 1 px", "mismatch") == 0  # a tie is none
+    rows = {title: cells for title, *cells in ranking.table({"LOL": measured})}
+    assert rows["blur 1 px, or clean"] == ["50 [9, 91]", "0 [0, 66]"]
+    assert rows["blur 2 px, or blur 1 px"] == ["0 [0, 66]", "0 [0, 66]"]
+
+
+def test_one_picture_of_each_scene(pairs_folder, tmp_path):
+    clusters = tmp_path / "scenes.json"
+    clusters.write_text('{"clusters": [["0", "1", "4"], ["2", "3"]]}')
+    files = data.find_pairs(pairs_folder)
+    assert [p.name for p in ranking.one_of_each(files, clusters)] == ["0", "2", "5"]
+    assert ranking.one_of_each(files, None) == files
+
+
+def test_ranking(experience, monkeypatch):
+    monkeypatch.setattr(ranking, "photographs", lambda folder: [])
+    monkeypatch.setattr(ranking, "STRENGTHS", {"noise": [4], "blur": [1], "color cast": [10]})
+    record = experience(ranking, "--limit", "2")
+    assert len(record["pictures"]["LOL"]) == 2
+    of = record["pictures"]["LOL"]["0"]
+    assert set(of) == {
+        *("clean", "noise 4/255", "blur 1 px", "color cast 10 %"),
+        *("histogram equalisation", "llflow enhance"),
+    }
+    assert "| noise 4/255, or clean | " in record["table"]
+
+
+def test_free_photographs_are_there_and_darkened():
+    found = ranking.photographs(ranking.SHIPPED)
+    assert [pair.name for pair in found] == list(ranking.FREE)
+    assert all(pair.dark.float().mean() <= pair.bright.float().mean() for pair in found)
 
 
 @pytest.fixture
@@ -458,7 +488,7 @@ def test_pretraining_leaves_steps_for_the_rest(pairs_folder, short, capsys):
     assert "expected --pretrain below --steps" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("module", [table4, figure6, figure8])
+@pytest.mark.parametrize("module", OF_WEIGHTS)
 def test_what_overflows_is_named(module, pairs_folder, weights, tmp_path, capsys, monkeypatch):
     """No mean over what is left: an experiment with a result that isn't finite fails."""
     load = experiment.load

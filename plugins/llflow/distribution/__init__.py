@@ -1,0 +1,1 @@
+"""What p(bright picture | dark picture) tells beside a picture."""
