@@ -15,6 +15,7 @@ Cond = Tensor | Mapping[str, Any] | None
 """A condition: None, a tensor (B, D) or (B, D, *S), or a mapping of such by name."""
 
 Shape = tuple[int, ...]
+"""(C, *S) of one sample, without the batch axis."""
 
 
 class Bijection(nn.Module):
