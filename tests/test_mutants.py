@@ -1,13 +1,16 @@
 """The tool behind `make mutants` plants what it says, where it says, and hears who complains."""
 
 import ast
+import dataclasses
+import importlib
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-import mutants
+from mutation import defects, planting, score
 
 SOURCE = '''
 def scaled(x, twice=False):
@@ -20,17 +23,27 @@ def scaled(x, twice=False):
 class Layer:
     count: int = 8
 
+    def __init__(self):
+        super().__init__()
+
+    def doubled(self, x):
+        return scaled(x, True)
+
     def extra_repr(self):
         return 1 + 1
+
+def require(x):
+    pass
 '''
 
 
 @pytest.fixture
 def found(tmp_path, monkeypatch):
-    monkeypatch.setattr(mutants, "ROOT", tmp_path)
-    path = tmp_path / "module.py"
+    monkeypatch.setattr(defects, "ROOT", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "planted_here.py"
     path.write_text(SOURCE)
-    return mutants.mutants(path)
+    return defects.mutants(path)
 
 
 def test_what_is_planted(found):
@@ -50,6 +63,7 @@ def test_what_is_planted(found):
         "-x * 2 + x.sum(1) if twice and x else x → x if twice and x else -x * 2 + x.sum(1)",
         "twice and x → twice or x",
         "twice and x → twice",
+        "True → False",
     }
 
 
@@ -57,29 +71,59 @@ def test_each_changes_one_place_and_nothing_of_the_original(found):
     sources = {mutant.source for mutant in found}
     assert len(sources) == len(found)
     assert ast.unparse(ast.parse(SOURCE)) not in sources
-    assert all(mutant.function == 2 for mutant in found)
+    assert {mutant.function for mutant in found} == {"scaled", "Layer.doubled"}
 
 
-def test_a_mutant_is_imported_in_place_of_its_module(found, tmp_path, monkeypatch):
+def test_a_mutant_is_planted_in_every_function_of_its_code(found):
+    module = importlib.import_module("planted_here")
+    held, layer = module.scaled, module.Layer()
+    functions, x = planting.functions_of(found[0].path), torch.tensor([[4.0]])
     (mutant,) = (mutant for mutant in found if mutant.change == "-x * 2 → -x / 2")
 
     def planted():
-        sys.meta_path.insert(0, mutants.Planted(mutant))
-        import module
+        planting.plant(mutant, functions)
+        return [held(x, True).item(), layer.doubled(x).item()]
 
-        return module.__file__
-
-    assert mutants.in_a_process(planted) == str(tmp_path / "module.py")
-    assert "module" not in sys.modules
+    assert planting.in_a_process(planted, 30) == [2.0, 2.0]
+    assert held(x, True).item() == -4
+    nowhere = dataclasses.replace(mutant, function="elsewhere")
+    with pytest.raises(planting.NotPlanted, match="elsewhere"):
+        planting.plant(nowhere, functions)
 
 
 def test_who_hangs_or_raises_is_heard():
-    assert mutants.in_a_process(lambda: "fine") == "fine"
-    assert mutants.in_a_process(lambda: 1 / 0) == "raises ZeroDivisionError: division by zero"
-    assert mutants.in_a_process(lambda: exec("while True: pass"), seconds=1) == "hangs"
+    assert planting.in_a_process(lambda: "fine", 30) == "fine"
+    said = "raises ZeroDivisionError: division by zero"
+    assert planting.in_a_process(lambda: 1 / 0, 30) == said
+    assert planting.in_a_process(lambda: exec("while True: pass"), seconds=1) == "hangs"
+
+
+def entry(planted, drawn, by_checks, by_tests, *survivors):
+    return {
+        "planted": planted,
+        "drawn": drawn,
+        "by_checks": by_checks,
+        "by_tests": by_tests,
+        "survivors": [{"change": change} for change in survivors],
+    }
+
+
+def test_the_score_weighs_files_by_how_many_mutants_they_have():
+    files = {"a.py": entry(100, 10, 8, 1, "+ → -"), "b.py": entry(300, 10, 10, 0)}
+    result = score.score(files, {})
+    assert (result.planted, result.drawn, result.by_checks, result.by_tests) == (400, 20, 18, 1)
+    assert result.share == pytest.approx((100 * 0.9 + 300) / 400)
+    assert 0.02 < result.half < 0.2
+
+
+def test_those_that_may_survive_are_left_out_of_the_score():
+    files = {"a.py": entry(10, 10, 8, 0, "+ → -", "1 → 2")}
+    result = score.score(files, {("a.py", "+ → -"): "a reason", ("b.py", "1 → 2"): "another file"})
+    assert (result.excused, result.half) == (1, 0.0)
+    assert result.share == pytest.approx(8 / 9)
 
 
 def test_reasons_name_files_that_exist():
-    for file, _ in mutants.reasons():
-        assert (mutants.ROOT / file).exists()
-    assert all(mutants.reasons().values())
+    for file, _ in score.reasons():
+        assert (defects.ROOT / file).exists()
+    assert all(score.reasons().values())

@@ -1,0 +1,196 @@
+"""Who may notice a defect: the cases of the checks and tests that call the function it is in."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mutation.defects import ROOT
+from mutation.planting import in_a_process
+
+FLOWKIT = str(ROOT / "flowkit") + "/"
+CALLS = ROOT / "runs" / "mutation" / "calls.jsonl"
+CHECKS_FILE = "test_layers.py"
+LONG = 5.0
+"""Seconds; a test that takes longer isn't asked."""
+TEST_FILES = 4
+"""So many test files are asked, those that name most often what a file defines."""
+FIRST_CHECKS = ("round_trip", "logdet", "fold", "given", "shapes", "extremes", "gradients")
+NOT_ASKED = ("compiles", "exports")
+"""Checks that take long for what they notice."""
+OTHER_TESTS = ("kernels", "ahead_of_time", "gpu_messages", "docstrings", "peers", "testing")
+OTHER_TESTS += ("foreign", "with_pytorch", "sizes")
+"""Test files that are about something else than flowkit's mathematics, or take long likewise."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a test does without a defect: seconds of the processor, and the functions of flowkit
+    that it calls, each as "file:qualified name"; no function if it fails."""
+
+    seconds: float
+    functions: frozenset[str]
+
+
+class Outcome:
+    """A pytest plug-in that hears whether a case fails."""
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.failed |= report.failed
+
+
+def runs(item: pytest.Item, after: pytest.Item | None = None) -> bool:
+    """Whether a case holds. `after`: the case that comes next, which may share what is set up."""
+    outcome = Outcome()
+    item.config.pluginmanager.register(outcome)
+    try:
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+    finally:
+        item.config.pluginmanager.unregister(outcome)
+    return not outcome.failed
+
+
+class Witnesses:
+    """All cases, and which of them call which function: seen once, and kept in a file."""
+
+    def __init__(self, items: list[pytest.Item]) -> None:
+        self.checks: dict[str, dict[str, pytest.Item]] = defaultdict(dict)
+        self.tests: dict[str, list[pytest.Item]] = defaultdict(list)
+        for item in items:
+            case = item.get_closest_marker("flowkit_case")
+            if case is not None and item.path.name == CHECKS_FILE:
+                key = f"{case.kwargs['layer']}, {case.kwargs['example']}"
+                if key.startswith("flowkit.") and case.kwargs["check"] not in NOT_ASKED:
+                    self.checks[key][case.kwargs["check"]] = item
+            elif item.path.stem.removeprefix("test_") not in OTHER_TESTS:
+                self.tests[item.path.name].append(item)
+        self.known = _read()
+
+    def checks_of(self, path: Path, function: str) -> list[pytest.Item]:
+        """The checks' cases that call a function of a file, of each check the cheapest example
+        first."""
+        name = f"{path.relative_to(ROOT)}:{function}"
+        self._see_examples()
+        calling = [key for key in self.checks if name in self.known[key].functions]
+        calling.sort(key=lambda key: (len(self.known[key].functions), self.known[key].seconds))
+        return [item for key in calling for item in _first(self.checks[key])]
+
+    def tests_of(self, path: Path, function: str) -> list[pytest.Item]:
+        """The tests that call a function of a file, in the test files that name what it defines,
+        cheapest first."""
+        name = f"{path.relative_to(ROOT)}:{function}"
+        tests = [item for file in naming_tests(path) for item in self._seen_tests(file, name)]
+        return sorted(tests, key=lambda item: self.known[item.nodeid].seconds)
+
+    def _see_examples(self) -> None:
+        missing = [key for key in self.checks if key not in self.known]
+        if missing:
+            found = in_a_process(lambda: [_calls(_use, self._example(key)) for key in missing], 300)
+            self._learn(missing, found)
+
+    def _example(self, key: str) -> Any:
+        (item, *_) = self.checks[key].values()
+        return item.callspec.params["check"].example  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _seen_tests(self, file: str, name: str) -> Iterator[pytest.Item]:
+        items = self.tests[file]
+        missing = [item for item in items if item.nodeid not in self.known]
+        if missing:
+            pairs = list(zip(missing, [*missing[1:], None], strict=True))
+            found = in_a_process(lambda: [_calls(runs, *pair) for pair in pairs], 300)
+            self._learn([item.nodeid for item in missing], found)
+        for item in items:
+            seen = self.known[item.nodeid]
+            if name in seen.functions and seen.seconds < LONG:
+                yield item
+
+    def _learn(self, keys: list[str], found: Any) -> None:
+        """What was seen; where the process that saw it ended, that none calls anything."""
+        if not isinstance(found, list):
+            found = [(0.0, [])] * len(keys)
+        CALLS.parent.mkdir(parents=True, exist_ok=True)
+        with CALLS.open("a") as file:
+            for key, (seconds, functions) in zip(keys, found, strict=True):
+                self.known[key] = Seen(seconds, frozenset(functions))
+                file.write(json.dumps([key, seconds, functions]) + "\n")
+
+
+def _first(by_check: dict[str, pytest.Item]) -> list[pytest.Item]:
+    order = {check: number for number, check in enumerate(FIRST_CHECKS)}
+    return [by_check[c] for c in sorted(by_check, key=lambda c: order.get(c, len(order)))]
+
+
+def _calls(work: Callable[..., object], *arguments: Any) -> tuple[float, list[str]]:
+    """How long work(*arguments) takes, and which functions of flowkit it calls; none if it fails or
+    says so by False."""
+    called: set[str] = set()
+
+    def see(frame, event, argument):
+        code = frame.f_code
+        if code.co_filename.startswith(FLOWKIT):
+            function = code.co_qualname.partition(".<locals>")[0]
+            called.add(f"{code.co_filename[len(str(ROOT)) + 1 :]}:{function}")
+
+    sys.settrace(see)
+    started = time.process_time()
+    try:
+        held = work(*arguments) is not False
+    except Exception:
+        held = False
+    finally:
+        sys.settrace(None)
+    return time.process_time() - started, sorted(called) if held else []
+
+
+def _use(example: Any) -> None:
+    """What the checks do with a layer, once."""
+    from flowkit import Reversible
+    from flowkit.testing import Draw, random_inputs, randomized
+
+    layer = randomized(example, 0).double()
+    x, cond = random_inputs(example, Draw(2))
+    y, _ = layer(x, cond)
+    layer.inverse(y, cond)
+    layer.given(cond)(x)
+    layer.given(cond).inverse(y)
+    folded = layer.fold()
+    folded(x, cond)
+    folded.inverse(y, cond)
+    layer.shape(example.shape)
+    for keep in ("latent", "input"):
+        try:
+            value, _ = Reversible(layer, keep=keep)(x.requires_grad_(), cond)  # pyright: ignore
+            value.sum().backward()
+        except (RuntimeError, ValueError):
+            continue
+
+
+def naming_tests(path: Path) -> list[str]:
+    """The test files that name what a file defines, those first that do so most often."""
+    defined = re.findall(r"^(?:class|def) (\w+)", path.read_text(), re.MULTILINE)
+    words = re.compile(r"\b(" + "|".join([*defined, path.stem]) + r")\b")
+    counted = Counter()
+    for test in sorted((ROOT / "tests" / "flowkit").glob("test_*.py")):
+        if test.stem.removeprefix("test_") not in OTHER_TESTS and test.name != CHECKS_FILE:
+            counted[test.name] = len(words.findall(test.read_text()))
+    return [name for name, count in counted.most_common(TEST_FILES) if count]
+
+
+def _read() -> dict[str, Seen]:
+    known = {}
+    if CALLS.exists():
+        for line in CALLS.read_text().splitlines():
+            key, seconds, functions = json.loads(line)
+            known[key] = Seen(seconds, frozenset(functions))
+    return known
