@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -123,8 +124,8 @@ class Flow(nn.Module):
 
         Args:
             cond: the condition of a batch of B; None for a flow without.
-            num_samples: how many for each condition, which share what depends on that alone; None:
-                one.
+            num_samples: how many for each condition, which share what depends on that alone (but
+                not inside `torch.compile`; `given(cond)` ahead of it does); None: one.
             shape: (C, *S) of a sample, where neither base nor condition tells it.
             temperature: τ >= 0 in z = mean + τ·(draw - mean): a number; one for each level of a
                 multi-scale flow, those that leave first first; or a tensor that broadcasts to z. 1
@@ -147,7 +148,7 @@ class Flow(nn.Module):
         lead = self._lead(cond, num_samples, noise)
         before = len(lead) + (cond is not None)
         noise_shape = None if noise is None else tuple(noise.shape[before:])
-        given = self._given(cond, shape, noise_shape, once=lead in ((), (1,)))
+        given = self._given(cond, shape, noise_shape, once=_once(lead))
         return given.sample_with(lead, temperature=temperature, noise=noise)
 
     def rsample_and_log_prob(
@@ -166,7 +167,7 @@ class Flow(nn.Module):
                 gradients are on.
         """
         lead = self._lead(cond, num_samples)
-        given = self._given(cond, shape, once=lead in ((), (1,)))
+        given = self._given(cond, shape, once=_once(lead))
         return given.rsample_and_log_prob(lead)
 
     def given(self, cond: Cond = None, *, shape: Shape | None = None) -> GivenFlow:
@@ -304,3 +305,9 @@ class Flow(nn.Module):
                 "(cond.expand(B, ...) repeats one; many samples: given(cond).log_prob)"
             )
         return wide(x)
+
+
+def _once(lead: tuple[int, ...]) -> bool:
+    """Whether work done ahead for a condition would be used once only; or can't be done, since
+    `torch.compile` doesn't look into modules that are made while it traces."""
+    return lead in ((), (1,)) or torch.compiler.is_compiling()

@@ -57,8 +57,19 @@ def factor_of(
     """A temperature as a number, or as a tensor that broadcasts to noise (batch, *shape).
 
     Raises:
+        TypeError: it isn't a number, a tensor or a sequence of numbers.
         ValueError: it is negative or not finite, or doesn't fit the noise or the levels.
     """
+    if isinstance(temperature, str) or not isinstance(temperature, float | int | Tensor | Sequence):
+        raise TypeError(
+            "Flow.sample: expected the temperature as a number, a tensor, or numbers by level, got "
+            f"{type(temperature).__name__}"
+        )
+    if isinstance(temperature, float | int):
+        # Apart from tensors, at whose values torch.compile can't look.
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"Flow.sample: expected temperature >= 0, got {temperature}")
+        return float(temperature)
     values = torch.as_tensor(temperature)
     if not (values.isfinite() & (values >= 0)).all():
         raise ValueError(f"Flow.sample: expected temperature >= 0, got {temperature}")

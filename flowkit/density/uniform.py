@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Uniform
 
 from flowkit.conditions import batch_of
-from flowkit.contract import Cond, Shape, wide
+from flowkit.contract import Cond, Shape, wide_dtype
 from flowkit.density.base import require_noise_shape
 
 
@@ -21,29 +21,35 @@ class BoxUniform(nn.Module):
 
     Args:
         low, high: numbers, or tensors that together broadcast to (C, *S); finite, low < high.
-            They are kept in the default dtype, tensors in float64 in that. (A number such as 0.1,
-            rounded to float32, is an end beside 0.1 for data in float64.)
+            They are kept in float64, whatever precision the flow has, so that a flow made in
+            float32 and then turned to float64 has the ends that were said. (A flow in float32 asked
+            about data in float64 rounds a number such as 0.1, which is then beside its end.)
         shape: (C, *S) of the noise, or C alone; None where the tensors have it.
 
     Raises:
+        TypeError: an end is neither a number nor a tensor.
         ValueError: the box is empty or not finite, or nothing tells a shape (C, *S).
     """
 
     conditional = False
     low: Tensor
     high: Tensor
+    place: Tensor
 
     def __init__(
         self, low: Tensor | float, high: Tensor | float, shape: int | Shape | None = None
     ) -> None:
         super().__init__()
-        default = torch.get_default_dtype()
-        ends = [
-            end.to(torch.promote_types(end.dtype, default))
-            if isinstance(end, Tensor)
-            else torch.as_tensor(end, dtype=default)
-            for end in (low, high)
-        ]
+        dtype = torch.get_default_dtype()
+        for end in (low, high):
+            if isinstance(end, Tensor):
+                dtype = torch.promote_types(dtype, end.dtype)
+            elif not isinstance(end, int | float):
+                raise TypeError(
+                    "BoxUniform: expected low and high as numbers or tensors, got "
+                    f"{type(end).__name__}"
+                )
+        ends = [torch.as_tensor(end, dtype=torch.float64) for end in (low, high)]
         sizes = [tuple(end.shape) for end in ends]
         try:
             whole = tuple(torch.broadcast_shapes(*sizes)) if shape is None else shape
@@ -60,10 +66,13 @@ class BoxUniform(nn.Module):
             )
         self.register_buffer("low", first.clone())
         self.register_buffer("high", last.clone())
+        # Says in which precision the flow is, and where.
+        self.register_buffer("place", torch.zeros((), dtype=dtype), persistent=False)
 
     def forward(self, cond: Cond = None) -> Independent:
         """Batch shape (B,) for a condition of B samples, () without; event shape (C, *S)."""
-        box = Closed(wide(self.low), wide(self.high), validate_args=False)
+        dtype = wide_dtype(self.place)
+        box = Closed(self.low.to(dtype), self.high.to(dtype), validate_args=False)
         uniform = Independent(box, self.low.dim(), validate_args=False)
         return uniform if cond is None else uniform.expand((batch_of("Flow", cond),))
 

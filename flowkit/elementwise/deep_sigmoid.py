@@ -35,7 +35,7 @@ class DeepSigmoid:
     least: float = 1e-3
 
     def __post_init__(self) -> None:
-        require_curves(self, self.units, self.spread, self.least)
+        require_curves(self, "units", self.units, self.spread, self.least)
 
     @property
     def count(self) -> int:

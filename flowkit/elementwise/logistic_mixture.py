@@ -39,7 +39,7 @@ class LogisticMixture:
     least: float = 1e-3
 
     def __post_init__(self) -> None:
-        require_curves(self, self.components, self.spread, self.least)
+        require_curves(self, "components", self.components, self.spread, self.least)
 
     @property
     def count(self) -> int:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from flowkit.contract import require_at_least
 from flowkit.elementwise.numerical import bisected, refined
 
 
@@ -61,14 +62,16 @@ def apart(raw: Tensor, spread: float) -> Tensor:
     return raw + spread * places.reshape(-1, *[1] * (raw.dim() - 2))
 
 
-def require_curves(who: object, count: int, spread: float, least: float) -> None:
-    """Raise unless there can be such curves.
+def require_curves(who: object, name: str, count: int, spread: float, least: float) -> None:
+    """Raise unless there can be such curves, as many as the argument `name` says.
 
     Raises:
+        TypeError: that isn't an integer.
         ValueError: there can't.
     """
-    if count < 1 or not spread >= 0 or not 0 < least < 1:
+    require_at_least(who, name, count, 1)
+    if not spread >= 0 or not 0 < least < 1:
         raise ValueError(
-            f"{type(who).__name__}: expected at least one curve, spread >= 0 and 0 < least < 1, "
-            f"got {count}, {spread} and {least}"
+            f"{type(who).__name__}: expected spread >= 0 and 0 < least < 1, got {spread} and "
+            f"{least}"
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Size, Tensor, nn
-from torch.distributions import Transform, constraints
+from torch.distributions import Distribution, Transform, constraints
 from torch.distributions.transforms import (
     AffineTransform,
     ExpTransform,
@@ -20,6 +22,8 @@ from flowkit.contract import (
     Cond,
     Example,
     Shape,
+    exactly,
+    frozen,
     require_channels,
     require_floating,
     sum_logdet,
@@ -66,6 +70,13 @@ class FromTransform(Bijection):
         transform = self.transform.inv if inverse else self.transform
         _require_axes(self, transform, len(shape))
         return tuple(transform.forward_shape(Size(shape)))
+
+    def fold(self) -> Bijection:
+        if not exactly(self, FromTransform):
+            return super().fold()
+        # deepcopy refuses tensors that were computed of others.
+        constants = {id(tensor): tensor.detach().clone() for tensor in _tensors(self.transform)}
+        return frozen(FromTransform(copy.deepcopy(self.transform, constants)))
 
     def extra_repr(self) -> str:
         return f"{self.transform}"
@@ -216,6 +227,18 @@ def through(who: object, transform: Transform, x: Tensor) -> tuple[Tensor, Tenso
     slope = transform.log_abs_det_jacobian(x, y)
     rest = x.shape[: x.dim() - transform.domain.event_dim]
     return y, sum_logdet(slope.expand(rest)[:, None])
+
+
+def _tensors(part: Any) -> Iterator[Tensor]:
+    """The tensors of a transform, and of what it is made of."""
+    if isinstance(part, Tensor):
+        yield part
+    elif isinstance(part, list | tuple):
+        for inner in part:
+            yield from _tensors(inner)
+    elif isinstance(part, Transform | Distribution):
+        for inner in vars(part).values():
+            yield from _tensors(inner)
 
 
 def _require_axes(who: object, transform: Transform, axes: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 
 import torch
 from torch import Tensor
@@ -12,18 +13,31 @@ from flowkit.nets.masked import require_adjacency
 
 
 def of_order(who: object, order: Sequence[int], channels: int) -> Tensor:
-    """The adjacency (C, C) in which each channel depends on those before it in `order`.
+    """The adjacency (C, C) in which each channel depends on those before it in `order`; errors are
+    those of `permutation`."""
+    rank = torch.argsort(torch.tensor(permutation(who, order, channels)))
+    return rank[:, None] > rank
+
+
+def permutation(who: object, order: Sequence[int], channels: int | None = None) -> list[int]:
+    """Return `order` as a list if it is a permutation of 0 … C-1, for any C >= 1 if None.
 
     Raises:
-        ValueError: `order` isn't a permutation of 0 … C-1.
+        TypeError: it isn't a sequence of integers.
+        ValueError: it isn't a permutation.
     """
-    if sorted(order) != list(range(channels)):
+    name = type(who).__name__
+    try:
+        numbers = [index(number) for number in order]
+    except TypeError as error:
+        raise TypeError(f"{name}: expected order as integers 0 … C-1, got {order!r}") from error
+    if channels is None:
+        channels = max(1, len(numbers))
+    if sorted(numbers) != list(range(channels)):
         raise ValueError(
-            f"{type(who).__name__}: expected order to hold each of 0 … {channels - 1} once, got "
-            f"{list(order)}"
+            f"{name}: expected order to hold each of 0 … {channels - 1} once, got {numbers}"
         )
-    rank = torch.argsort(torch.tensor(list(order)))
-    return rank[:, None] > rank
+    return numbers
 
 
 def levels(who: object, adjacency: Tensor, channels: int) -> Tensor:

@@ -16,6 +16,7 @@ from flowkit.contract import (
     require_shape,
     zero_logdet,
 )
+from flowkit.layers.order import permutation
 
 
 class Permute(Bijection):
@@ -24,6 +25,9 @@ class Permute(Bijection):
     Args:
         order: a permutation of 0 … C-1 for input (B, C, *S). `torch.randperm(C).tolist()` shuffles
             the channels. It is a buffer, not a parameter.
+
+    Raises:
+        TypeError, ValueError: it is none; or, on use, the input has another number of channels.
 
     Dinh et al., NICE, 2015, arXiv:1410.8516, §3.2.
     """
@@ -34,9 +38,7 @@ class Permute(Bijection):
 
     def __init__(self, order: Sequence[int]) -> None:
         super().__init__()
-        if not len(order) or sorted(order) != list(range(len(order))):
-            raise ValueError(f"Permute: expected each of 0 … C-1 once, got {list(order)}")
-        self.register_buffer("order", torch.tensor(list(order)))
+        self.register_buffer("order", torch.tensor(permutation(self, order)))
         self.register_buffer("inverse_order", torch.argsort(self.order))
 
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:

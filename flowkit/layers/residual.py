@@ -50,6 +50,7 @@ class Residual(Bijection):
         cond_channels: D of the condition (B, D) or (B, D, *S); 0 for none.
 
     Raises:
+        TypeError: the estimator is something else.
         ValueError: a number is out of its range, or the estimator's variance has no bound at this
             `lipschitz`; or, on use, input or condition have another shape.
 
@@ -74,6 +75,11 @@ class Residual(Bijection):
             raise ValueError(
                 "Residual: expected lipschitz and tolerance between 0 and 1, got "
                 f"{lipschitz} and {tolerance}"
+            )
+        if not isinstance(estimator, RussianRoulette | None):
+            raise TypeError(
+                "Residual: expected the estimator as a RussianRoulette, or None for the exact "
+                f"log-det, got {type(estimator).__name__}"
             )
         if estimator is not None and lipschitz**2 >= 1 - estimator.stop:
             raise ValueError(

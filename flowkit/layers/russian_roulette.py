@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flowkit.contract import require_at_least
+
 
 @dataclass(frozen=True)
 class RussianRoulette:
@@ -32,11 +34,10 @@ class RussianRoulette:
     stop: float = 0.15
 
     def __post_init__(self) -> None:
-        if self.probes < 1 or self.certain < 0 or not 0 < self.stop < 1:
-            raise ValueError(
-                "RussianRoulette: expected probes >= 1, certain >= 0 and 0 < stop < 1, got "
-                f"{self.probes}, {self.certain} and {self.stop}"
-            )
+        require_at_least(self, "probes", self.probes, 1)
+        require_at_least(self, "certain", self.certain, 0)
+        if not 0 < self.stop < 1:
+            raise ValueError(f"RussianRoulette: expected 0 < stop < 1, got {self.stop}")
 
     def __call__(self, g: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """(B, probes) estimates for x (B, C, *S), whose samples g doesn't mix. They take gradients

@@ -67,6 +67,8 @@ class MADE(Conditioner):
         cond_adjacency: Tensor | None = None,
     ) -> None:
         super().__init__()
+        require_at_least(self, "channels", channels, 1)
+        require_at_least(self, "count", count, 1)
         require_at_least(self, "hidden", hidden, 1)
         require_at_least(self, "depth", depth, 1)
         self.cond_channels = cond_channels
@@ -103,9 +105,16 @@ def require_adjacency(who: object, name: str, matrix: Tensor, rows: int, columns
     """Return `matrix` as (rows, columns) of bool.
 
     Raises:
+        TypeError: it isn't a matrix of numbers.
         ValueError: it has another shape, or entries other than 0 and 1.
     """
-    matrix = torch.as_tensor(matrix)
+    try:
+        matrix = torch.as_tensor(matrix)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{type(who).__name__}: expected {name} as a ({rows}, {columns}) matrix of 0 and 1, "
+            f"got {matrix!r}"
+        ) from error
     if matrix.shape != (rows, columns) or not ((matrix == 0) | (matrix == 1)).all():
         raise ValueError(
             f"{type(who).__name__}: expected {name} as a ({rows}, {columns}) matrix of 0 and 1, "

@@ -331,6 +331,11 @@ def test_density_integrates_to_one():
         (lambda: Autoregressive(3, cond_channels=2)(torch.zeros(2, 3)), "2 channels, got None"),
         (lambda: Autoregressive(0), "channels >= 1, got 0"),
         (lambda: Autoregressive(3, order=[0, 2]), r"each of 0 … 2 once, got \[0, 2\]"),
+        (lambda: Autoregressive(3, order=3), "order as integers 0 … C-1, got 3"),
+        (lambda: Autoregressive(3, order=[0.0, 1.0, 2.0]), r"integers 0 … C-1, got \[0.0"),
+        (lambda: Autoregressive(3, adjacency="ab"), r"adjacency as a \(3, 3\) matrix .*got 'ab'"),
+        (lambda: MADE(3.0, 2), "channels as an integer, got float"),
+        (lambda: MADE(3, 2.0), "count as an integer, got float"),
         (
             lambda: Autoregressive(2, order=[0, 1], adjacency=torch.zeros(2, 2)),
             "order or adjacency, got both",
@@ -379,5 +384,5 @@ def test_density_integrates_to_one():
     ],
 )
 def test_it_refuses(call, message):
-    with pytest.raises(ValueError, match=f"expected .*{message}"):
+    with pytest.raises((ValueError, TypeError), match=f"expected .*{message}"):
         call()

@@ -200,7 +200,7 @@ def test_coupling_with_kept_channels_draws_from_the_learned_prior():
         (lambda: Coupling(1, NET), "Coupling: expected channels >= 2, got 1"),
         (lambda: Coupling(4, NET, kept=4), "Coupling: expected 1 <= kept < 4, got 4"),
         (lambda: Coupling(4, NET, kept=0), "Coupling: expected 1 <= kept < 4, got 0"),
-        (lambda: Permute([0, 2]), r"Permute: expected each of 0 … C-1 once, got \[0, 2\]"),
+        (lambda: Permute([0, 2]), r"Permute: expected order to hold each of 0 … 1 once, got \[0"),
         (lambda: Squeeze(0), "Squeeze: expected a factor of at least 1"),
         (lambda: Squeeze(()), "Squeeze: expected a factor of at least 1"),
     ],

@@ -82,6 +82,16 @@ def test_the_ends_of_a_box_in_float64_are_among_it(dtype):
     assert flow.float().log_prob(ends.float()).isfinite().all()
 
 
+def test_the_ends_of_a_box_from_numbers_are_as_said_in_a_flow_turned_to_float64():
+    base = BoxUniform(0.1, 0.7, 1)
+    assert Flow(Chain(), base).sample(num_samples=2).dtype == torch.float32
+    flow = Flow(Chain(), base).double()
+    ends = torch.tensor([[0.1], [0.7]], dtype=torch.float64)
+    assert flow.log_prob(ends).isfinite().all()
+    assert flow.log_prob(ends + torch.tensor([[-1e-12], [1e-12]])).isinf().all()
+    assert flow.sample(num_samples=2).dtype == torch.float64
+
+
 def test_data_on_an_interval():
     """A bounded spline onto a box: its density integrates to 1 over the box."""
     spline = moved(Pointwise(1, BoundedSpline(4)))
@@ -194,6 +204,7 @@ def test_conditional_normal_of_pictures():
         (lambda: MixtureOfGaussians(2, 0), "MixtureOfGaussians: expected components >= 1, got 0"),
         (lambda: MixtureOfGaussians(2, spread=-1.0), "expected spread >= 0, got -1"),
         (lambda: BoxUniform(0.0, 1.0), "BoxUniform: expected a shape"),
+        (lambda: BoxUniform("a", 1.0, 2), "BoxUniform: expected low and high as numbers or tensor"),
         (lambda: BoxUniform(1.0, 1.0, 2), "BoxUniform: expected finite low < high"),
         (lambda: BoxUniform(torch.zeros(3), 1.0, 2), "BoxUniform: expected ends that broadcast"),
         (lambda: BoxUniform(torch.zeros(2), torch.ones(3)), "expected ends that broadcast to one"),

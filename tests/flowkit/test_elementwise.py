@@ -464,6 +464,9 @@ def test_impossible_splines_are_refused(options):
         partial(BoundedSpline, high=math.inf),
         partial(CircularSpline, least=0.5),
         partial(LogisticMixture, 0),
+        partial(LogisticMixture, 1.5),
+        partial(DeepSigmoid, 2.0),
+        partial(Bernstein, 2.5),
         partial(LogisticMixture, least=0.0),
         partial(DeepSigmoid, spread=-1.0),
         partial(DeepSigmoid, spread=math.nan),
@@ -475,7 +478,7 @@ def test_impossible_splines_are_refused(options):
     ],
 )
 def test_impossible_maps_are_refused(build):
-    with pytest.raises(ValueError, match=f"{build.func.__name__}: expected .*, got "):
+    with pytest.raises((ValueError, TypeError), match=f"{build.func.__name__}: expected .*, got "):
         build()
 
 

@@ -249,6 +249,27 @@ def test_samples_differ():
     assert (samples[0] != samples[1]).all()
 
 
+@pytest.mark.parametrize("num_samples", [None, 3])
+def test_samples_compile_into_one_graph(num_samples):
+    flow = moved(Flow(Coupling(2, MLP, cond_channels=3), StandardNormal(2)))
+    cond = torch.rand(2, 3)
+    for function in (flow.sample, flow.rsample_and_log_prob):
+        torch.compiler.reset()
+        compiled = torch.compile(function, fullgraph=True, backend="eager")
+        results = []
+        for call in (compiled, function):
+            torch.manual_seed(0)
+            results.append(call(cond, num_samples=num_samples))
+        # To rounding: the condition's share of a net is taken for each sample, not once.
+        torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("temperature", ["warm", None, {"a": 1.0}])
+def test_a_temperature_of_another_kind_is_refused(temperature):
+    with pytest.raises(TypeError, match="expected the temperature as a number, a tensor, or"):
+        linear_flow().sample(temperature=temperature)
+
+
 @pytest.mark.parametrize("temperature", [-1.0, float("nan"), float("inf"), (0.5,) * 3])
 def test_impossible_temperatures(temperature):
     with pytest.raises(ValueError, match=r"Flow.sample: expected (a )?temperature"):

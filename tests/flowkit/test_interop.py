@@ -145,6 +145,18 @@ def test_a_transform_is_a_bijection():
     assert reshaped(normal(4, 2, 3))[0].shape == (4, 6)
 
 
+def test_a_transform_of_computed_tensors_folds():
+    raw = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    base = torch.distributions.Normal(raw.exp(), 2 * raw)
+    parts = [transforms.CumulativeDistributionTransform(base), transforms.AffineTransform(0, raw)]
+    layer = FromTransform(transforms.ComposeTransform(parts))
+    x = normal(5, 2)
+    for got, expected in zip(layer.fold()(x), layer(x), strict=True):
+        close(got, expected)
+        assert expected.requires_grad
+        assert not got.requires_grad
+
+
 @pytest.mark.parametrize(
     ("transform", "kind", "words"),
     [

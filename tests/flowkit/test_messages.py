@@ -382,7 +382,7 @@ MISTAKES = {
         lambda: Squeeze(1.5),
         "Squeeze: expected a factor of at least 1, or a tuple of such, got 1.5",
     ),
-    "Permute([0, 0, 1])": (lambda: Permute([0, 0, 1]), "expected each of 0 … C-1 once"),
+    "Permute([0, 0, 1])": (lambda: Permute([0, 0, 1]), "expected order to hold each of 0 … 2 once"),
     "own layer gives y alone, two samples": (
         lambda: Chain(Flip(), ValueAlone())(torch.rand(2, 4)),
         r"^layer 1, ValueAlone.forward: expected \(value, logdet\) back, got Tensor$",

@@ -223,11 +223,16 @@ def test_a_chain_of_them_learns():
         (lambda: Residual(2).estimates(torch.zeros(1, 2)), "expected an estimator, got none"),
         (lambda: Residual(2)(torch.zeros(1, 3)), r"\(B, 2, \*S\), got \(1, 3\)"),
         (lambda: Residual(2, cond_channels=3)(torch.zeros(1, 2)), "3 channels, got None"),
-        (lambda: RussianRoulette(stop=0.0), "0 < stop < 1, got 1, 2 and 0.0"),
+        (lambda: Residual(2, estimator=3), "a RussianRoulette, or None .*, got int"),
+        (lambda: RussianRoulette(probes=0), "probes >= 1, got 0"),
+        (lambda: RussianRoulette(certain=-1), "certain >= 0, got -1"),
+        (lambda: RussianRoulette(probes=1.5), "probes as an integer, got float"),
+        (lambda: RussianRoulette(stop=0.0), "0 < stop < 1, got 0.0"),
+        (lambda: RussianRoulette(stop=1.0), "0 < stop < 1, got 1.0"),
         (lambda: LipschitzNet(2, 2, lipschitz=0.0), "lipschitz > 0, got 0.0"),
         (lambda: LipschitzNet(2, 2, depth=0), "depth >= 1, got 0"),
     ],
 )
 def test_they_refuse(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         call()
