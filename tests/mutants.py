@@ -1,7 +1,8 @@
 """`make mutants`: small defects planted in flowkit's mathematics, one by one, and how many of them
 the checks and tests notice.
 
-    python tests/mutants.py [FILE ...] [--sample N] [--seed S] [--minutes M] [--again] [--score]
+    python tests/mutants.py [FILE ...] [--sample N] [--seed S] [--seconds T]
+        [--minutes M] [--again] [--score]
 
 Every mutant is a process of its own, forked from one in which all cases are collected; the defect
 is planted in the function where it is. Then those cases run that call this function, the checks of
@@ -29,15 +30,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from mutation.defects import ROOT, Mutant, mutants
-from mutation.planting import NotPlanted, functions_of, in_a_process, plant
+from mutation.planting import NotPlanted, functions_in_use, in_a_process, plant
 from mutation.score import RECORD, reasons, recorded, score, table
 from mutation.witnesses import Witnesses, runs
 
 PARTS = ("elementwise", "layers", "combine", "density", "nets", "ops")
 SINGLE = ("contract.py", "conditions.py", "statistics.py", "reversible.py")
 NO_MATHEMATICS = {"__init__.py", "triton.py"}
-CHECK_SECONDS, TEST_SECONDS = 8.0, 8.0
-"""So long all checks, and all tests, are asked about one mutant."""
 SECONDS = 60
 """What computes for longer than this hangs, which is noticed too."""
 
@@ -61,7 +60,8 @@ class Trial:
         self.imported = {path: digest_of(path) for path in files()}
         items = [item for item in session.items if not item.get_closest_marker("slow")]
         witnesses = Witnesses(items)
-        # What is there by now is never looked through again, nor copied into a process by that.
+        self.functions = functions_in_use()
+        # What is there by now isn't looked through again, and so isn't copied into each process.
         gc.collect()
         gc.freeze()
         for path in self.options.files or files():
@@ -77,7 +77,7 @@ class Trial:
         if digest != self.imported.get(path, digest):
             print(f"{name} has changed since it was imported, and is left to the next run")
             return True
-        functions = functions_of(path)
+        functions = self.functions.get(str(path), [])
         # In this order, so that those tried are a random sample, wherever one stops.
         random.Random(f"{self.options.seed} {name}").shuffle(everything)
         count = min(len(everything), self.options.sample or len(everything))
@@ -88,7 +88,7 @@ class Trial:
         started = time.monotonic()
         if self.options.again:
             for mutant in [m for m in everything if said(m) in entry["survivors"]]:
-                kind, who = noticed(mutant, functions, witnesses)
+                kind, who = noticed(mutant, functions, witnesses, self.options.seconds)
                 if kind in ("by_checks", "by_tests"):
                     entry["survivors"].remove(said(mutant))
                     entry[kind] += 1
@@ -101,7 +101,7 @@ class Trial:
                 print(f"stopped in {name} after {entry['tried']} of {count} mutants")
                 return False
             mutant = everything[entry["tried"]]
-            kind, _ = noticed(mutant, functions, witnesses)
+            kind, _ = noticed(mutant, functions, witnesses, self.options.seconds)
             entry["tried"] += 1
             if kind == "not planted":
                 entry["planted"] -= 1
@@ -128,33 +128,43 @@ def said(mutant: Mutant) -> dict[str, Any]:
     return {"line": mutant.line, "in": mutant.function, "change": mutant.change}
 
 
-def noticed(mutant: Mutant, functions: list[FunctionType], witnesses: Witnesses) -> tuple[str, str]:
-    """By what kind of case a mutant is noticed, "" if by none, and by which."""
-    for kind, find, seconds in (
-        ("by_checks", witnesses.checks_of, CHECK_SECONDS),
-        ("by_tests", witnesses.tests_of, TEST_SECONDS),
-    ):
-        cases = find(mutant.path, mutant.function)
-        answer = in_a_process(partial(asked, mutant, functions, cases, seconds), SECONDS)
-        if isinstance(answer, list):
-            return answer[0] or kind, answer[1]
-        if answer:
-            return kind, str(answer)
+def noticed(
+    mutant: Mutant, functions: list[FunctionType], witnesses: Witnesses, seconds: float
+) -> tuple[str, str]:
+    """By what kind of case a mutant is noticed within some seconds of the processor for each kind,
+    "" if by none, and by which. A case that fails
+    without any mutant as well has noticed nothing."""
+    sound, broken = witnesses.sound, witnesses.broken
+    for kind, find in (("by_checks", witnesses.checks_of), ("by_tests", witnesses.tests_of)):
+        cases = [case for case in find(mutant.path, mutant.function) if case not in broken]
+        while answer := in_a_process(partial(asked, mutant, functions, cases, seconds), SECONDS):
+            if not isinstance(answer, list):
+                return kind, str(answer)
+            problem, number = answer
+            if problem:
+                return "not planted", problem
+            case = cases[number]
+            if case in sound or in_a_process(partial(runs, case), SECONDS) is True:
+                sound.add(case)
+                return kind, case.nodeid
+            broken.add(case)
+            cases = cases[number + 1 :]
     return "", ""
 
 
 def asked(
     mutant: Mutant, functions: list[FunctionType], cases: list[Any], seconds: float
-) -> list[str] | None:
-    """Which case notices a mutant, with "" before it; None if none does."""
+) -> tuple[str, int] | None:
+    """ "" and the number of the case that notices a mutant, or why it can't be planted; None if no
+    case notices."""
     try:
         plant(mutant, functions)
     except NotPlanted as error:
-        return ["not planted", str(error)]
+        return str(error), 0
     end = time.process_time() + seconds
-    for item, after in zip(cases, [*cases[1:], None], strict=False):
-        if not runs(item, after):
-            return ["", item.nodeid]
+    for number, (case, after) in enumerate(zip(cases, [*cases[1:], None], strict=False)):
+        if not runs(case, after):
+            return "", number
         if time.process_time() > end:
             break
     return None
@@ -172,6 +182,9 @@ def main() -> int:
     parser.add_argument("files", nargs="*", type=Path, help="all of them if none is named")
     parser.add_argument("--sample", type=int, help="so many of each file, drawn at random")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seconds", type=float, default=4, help="for the checks, and for the tests"
+    )
     parser.add_argument("--minutes", type=float, help="stop after so many")
     parser.add_argument("--again", action="store_true", help="try survivors on record once more")
     parser.add_argument("--score", action="store_true", help="print what is on record, run nothing")

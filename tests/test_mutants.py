@@ -77,7 +77,7 @@ def test_each_changes_one_place_and_nothing_of_the_original(found):
 def test_a_mutant_is_planted_in_every_function_of_its_code(found):
     module = importlib.import_module("planted_here")
     held, layer = module.scaled, module.Layer()
-    functions, x = planting.functions_of(found[0].path), torch.tensor([[4.0]])
+    functions, x = planting.functions_in_use()[str(found[0].path)], torch.tensor([[4.0]])
     (mutant,) = (mutant for mutant in found if mutant.change == "-x * 2 → -x / 2")
 
     def planted():

@@ -9,6 +9,7 @@ import os
 import resource
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -20,11 +21,15 @@ class NotPlanted(Exception):
     """No function has the place for a defect."""
 
 
-def functions_of(path: Path) -> list[FunctionType]:
-    """Every function in use whose code is in a file, whoever holds it."""
-    # Not by isinstance, which asks objects that stand in for others what they are.
-    functions = (thing for thing in gc.get_objects() if type(thing) is FunctionType)
-    return [function for function in functions if function.__code__.co_filename == str(path)]
+def functions_in_use() -> dict[str, list[FunctionType]]:
+    """Every function that there is, whoever holds it, by the file of its code. (Those that
+    `gc.freeze` was told to leave alone aren't found.)"""
+    found = defaultdict(list)
+    for thing in gc.get_objects():
+        # Not by isinstance, which asks objects that stand in for others what they are.
+        if type(thing) is FunctionType:
+            found[thing.__code__.co_filename].append(thing)
+    return found
 
 
 def plant(mutant: Mutant, functions: list[FunctionType]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,6 @@ from mutation.planting import in_a_process
 FLOWKIT = str(ROOT / "flowkit") + "/"
 CALLS = ROOT / "runs" / "mutation" / "calls.jsonl"
 CHECKS_FILE = "test_layers.py"
-LONG = 5.0
-"""Seconds; a test that takes longer isn't asked."""
 TEST_FILES = 4
 """So many test files are asked, those that name most often what a file defines."""
 FIRST_CHECKS = ("round_trip", "logdet", "fold", "given", "shapes", "extremes", "gradients")
@@ -33,7 +31,7 @@ OTHER_TESTS += ("foreign", "with_pytorch", "sizes")
 
 @dataclass(frozen=True)
 class Seen:
-    """What a test does without a defect: seconds of the processor, and the functions of flowkit
+    """What an example does without a defect: seconds of the processor, and the functions of flowkit
     that it calls, each as "file:qualified name"; no function if it fails."""
 
     seconds: float
@@ -76,6 +74,8 @@ class Witnesses:
             elif item.path.stem.removeprefix("test_") not in OTHER_TESTS:
                 self.tests[item.path.name].append(item)
         self.known = _read()
+        self.sound: set[pytest.Item] = set()
+        self.broken: set[pytest.Item] = set()
 
     def checks_of(self, path: Path, function: str) -> list[pytest.Item]:
         """The checks' cases that call a function of a file, of each check the cheapest example
@@ -87,33 +87,27 @@ class Witnesses:
         return [item for key in calling for item in _first(self.checks[key])]
 
     def tests_of(self, path: Path, function: str) -> list[pytest.Item]:
-        """The tests that call a function of a file, in the test files that name what it defines,
-        cheapest first."""
-        name = f"{path.relative_to(ROOT)}:{function}"
-        tests = [item for file in naming_tests(path) for item in self._seen_tests(file, name)]
-        return sorted(tests, key=lambda item: self.known[item.nodeid].seconds)
+        """The tests in the files that name what a file defines, those first that name the
+        function or its class, or anything else that the file defines."""
+        first = re.compile(rf"\b({'|'.join(function.split('.'))})\b")
+        any_of = words_of(path)
+        items = [item for file in naming_tests(path) for item in self.tests[file]]
+
+        def rank(item: pytest.Item) -> int:
+            text = f"{item.nodeid} {inspect.getsource(item.function)}"  # pyright: ignore
+            return 0 if first.search(text) else 1 if any_of.search(text) else 2
+
+        return sorted(items, key=rank)
 
     def _see_examples(self) -> None:
         missing = [key for key in self.checks if key not in self.known]
         if missing:
-            found = in_a_process(lambda: [_calls(_use, self._example(key)) for key in missing], 300)
+            found = in_a_process(lambda: [_calls(self._example(key)) for key in missing], 300)
             self._learn(missing, found)
 
     def _example(self, key: str) -> Any:
         (item, *_) = self.checks[key].values()
         return item.callspec.params["check"].example  # pyright: ignore[reportAttributeAccessIssue]
-
-    def _seen_tests(self, file: str, name: str) -> Iterator[pytest.Item]:
-        items = self.tests[file]
-        missing = [item for item in items if item.nodeid not in self.known]
-        if missing:
-            pairs = list(zip(missing, [*missing[1:], None], strict=True))
-            found = in_a_process(lambda: [_calls(runs, *pair) for pair in pairs], 300)
-            self._learn([item.nodeid for item in missing], found)
-        for item in items:
-            seen = self.known[item.nodeid]
-            if name in seen.functions and seen.seconds < LONG:
-                yield item
 
     def _learn(self, keys: list[str], found: Any) -> None:
         """What was seen; where the process that saw it ended, that none calls anything."""
@@ -131,9 +125,9 @@ def _first(by_check: dict[str, pytest.Item]) -> list[pytest.Item]:
     return [by_check[c] for c in sorted(by_check, key=lambda c: order.get(c, len(order)))]
 
 
-def _calls(work: Callable[..., object], *arguments: Any) -> tuple[float, list[str]]:
-    """How long work(*arguments) takes, and which functions of flowkit it calls; none if it fails or
-    says so by False."""
+def _calls(example: Any) -> tuple[float, list[str]]:
+    """How long it takes to use an example's layer, and which functions of flowkit that calls; none
+    if it fails."""
     called: set[str] = set()
 
     def see(frame, event, argument):
@@ -145,12 +139,12 @@ def _calls(work: Callable[..., object], *arguments: Any) -> tuple[float, list[st
     sys.settrace(see)
     started = time.process_time()
     try:
-        held = work(*arguments) is not False
+        _use(example)
     except Exception:
-        held = False
+        called.clear()
     finally:
         sys.settrace(None)
-    return time.process_time() - started, sorted(called) if held else []
+    return time.process_time() - started, sorted(called)
 
 
 def _use(example: Any) -> None:
@@ -178,13 +172,18 @@ def _use(example: Any) -> None:
 
 def naming_tests(path: Path) -> list[str]:
     """The test files that name what a file defines, those first that do so most often."""
-    defined = re.findall(r"^(?:class|def) (\w+)", path.read_text(), re.MULTILINE)
-    words = re.compile(r"\b(" + "|".join([*defined, path.stem]) + r")\b")
+    words = words_of(path)
     counted = Counter()
     for test in sorted((ROOT / "tests" / "flowkit").glob("test_*.py")):
         if test.stem.removeprefix("test_") not in OTHER_TESTS and test.name != CHECKS_FILE:
             counted[test.name] = len(words.findall(test.read_text()))
     return [name for name, count in counted.most_common(TEST_FILES) if count]
+
+
+def words_of(path: Path) -> re.Pattern[str]:
+    """What a file defines, and its own name."""
+    defined = re.findall(r"^(?:class|def) (\w+)", path.read_text(), re.MULTILINE)
+    return re.compile(r"\b(" + "|".join([*defined, path.stem]) + r")\b")
 
 
 def _read() -> dict[str, Seen]:
