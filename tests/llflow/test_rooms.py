@@ -9,12 +9,13 @@ import llflow
 
 ROOT = Path(llflow.__file__).parent
 FLOORS = [
-    ("errors", "atomic"),
+    ("errors", "atomic", "memory", "settings"),
     ("picture",),
     ("network",),
+    ("inference",),
     ("enhancement",),
-    ("distribution", "jobs", "data"),
-    ("evaluation",),
+    ("distribution", "jobs", "data", "pages"),
+    ("evaluation", "votes"),
     ("training",),
     ("commands", "serve"),
     ("cli",),

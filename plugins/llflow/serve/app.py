@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from llflow.network import checkpoint
+from llflow.pages import SLIDER
 from llflow.serve import openapi
 from llflow.serve.bodies import in_words
 from llflow.serve.guard import Guard
@@ -78,6 +79,7 @@ def make_app(
     _answer_problems(app)
     app.include_router(router)
     app.add_api_route("/healthz", health, tags=["service"])
+    app.mount("/slider", StaticFiles(directory=SLIDER))
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app
 

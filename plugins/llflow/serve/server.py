@@ -38,22 +38,15 @@ def run(app: FastAPI, listening: socket.socket, ready: Callable[[str], None]) ->
     """
     host, port = listening.getsockname()[:2]
     named = f"[{host}]" if ":" in host else host
-    server = _Server(app, lambda: ready(f"http://{named}:{port}"))
-
-    async def whole() -> None:
-        try:
-            await app.state.service.start()  # before anybody can ask
-            await server.serve(sockets=[listening])
-        finally:
-            app.state.service.end()
-
-    asyncio.run(whole())
+    server = Server(app, lambda: ready(f"http://{named}:{port}"))
+    asyncio.run(server.whole(listening))
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's, which would wait for computations without an end."""
+class Server(uvicorn.Server):
+    """uvicorn's, which would let requests come before anything can be computed, and wait for
+    computations without an end."""
 
-    def __init__(self, app: FastAPI, ready: Callable[[], None]) -> None:
+    def __init__(self, app: FastAPI, ready: Callable[[], object]) -> None:
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -62,7 +55,15 @@ class _Server(uvicorn.Server):
             lifespan="on",
         )
         super().__init__(config)
-        self.app, self.ready = app, ready
+        self.service, self.ready = app.state.service, ready
+
+    async def whole(self, listening: socket.socket) -> None:
+        """From start to end."""
+        try:
+            await self.service.start()
+            await self.serve(sockets=[listening])
+        finally:
+            self.service.end()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -70,5 +71,5 @@ class _Server(uvicorn.Server):
             self.ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self.app.state.service.close()
+        await self.service.close()
         await super().shutdown(sockets)
