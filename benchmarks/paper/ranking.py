@@ -6,6 +6,7 @@ python benchmarks/paper/ranking.py --data LOL/our485 --split tiny --scenes scene
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -21,7 +22,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 from tqdm import tqdm
 
-from llflow import data, enhance, score
+from llflow import data, enhance, score, variants
 from llflow.network.model import LLFlow
 
 STRENGTHS = {
@@ -30,7 +31,8 @@ STRENGTHS = {
     "color cast": [2, 5, 10, 20],  # per cent more red and less blue
 }
 UNITS = {"noise": "/255", "blur": " px", "color cast": " %"}
-MEASURES = ("bits", "mismatch")
+MEASURES = ("bits", "typicality", "distance", "mismatch")
+REFERENCES, PHOTOGRAPHS = "references", "photographs, darkened"
 CLEAN, EQUALISED, ENHANCED = "clean", "histogram equalisation", "llflow enhance"
 # Photographs of scikit-image's own, in color, of everyday things or of a night: public domain, CC0.
 SHIPPED = Path(skimage.data.__file__).parent
@@ -59,12 +61,24 @@ def named(kind: str, strength: float) -> str:
 def measure(
     model: LLFlow, dark: Tensor, equalized: Tensor, bright: Tensor, seed: int, name: str
 ) -> dict[str, dict[str, float]]:
-    """By picture, then by measure; `name` and `seed` decide the noise."""
+    """By picture, then by measure, of which less is better; `name` and `seed` decide the noise.
+
+    Bits and mismatch are `llflow.Score`'s. Typicality (Nalisnick et al., 2019, arXiv:1906.02994):
+    how far the bits are from those of the model's own samples, of which there are two. Distance:
+    how far the logarithm of `Score.distance` is from 0.
+    """
     made = degraded(bright, np.random.default_rng([seed, *name.encode()]))
     made |= {EQUALISED: equalized, ENHANCED: enhance(model, dark)}
-    scores = score(model, dark, list(made.values()))
+    own = [sample for (sample,) in variants(model, dark, samples=2, seed=seed)]
+    *scores, one, other = score(model, dark, [*made.values(), *own])
+    expected = (one.bits + other.bits) / 2
     return {
-        what: {of: getattr(found, of) for of in MEASURES}
+        what: {
+            "bits": found.bits,
+            "typicality": abs(found.bits - expected),
+            "distance": abs(math.log(found.distance)),
+            "mismatch": found.mismatch,
+        }
         for what, found in zip(made, scores, strict=True)
     }
 
@@ -91,20 +105,11 @@ def share(count: int, total: int) -> str:
     return f"{100 * count / total:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
-def table(measured: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
-    rows = [
-        [
-            "the cleaner one is first, % [95 %]",
-            *(f"{source}: by {by}" for source in measured for by in MEASURES),
-        ]
-    ]
+def table(measured: Sequence[Mapping[str, Any]], source: str) -> list[list[str]]:
+    rows = [[f"{len(measured)} {source}: the cleaner one is first, %", *MEASURES]]
     for title, cleaner, other in comparisons():
-        cells = [
-            share(first(of, cleaner, other, by), len(of))
-            for of in measured.values()
-            for by in MEASURES
-        ]
-        rows.append([title, *cells])
+        counts = (first(measured, cleaner, other, by) for by in MEASURES)
+        rows.append([title, *(share(count, len(measured)) for count in counts)])
     return rows
 
 
@@ -128,20 +133,24 @@ def one_of_each(files: Sequence[data.PairFiles], scenes: Path | None) -> list[da
 def run(args: argparse.Namespace) -> None:
     files = one_of_each(experiment.pictures(args), args.scenes)
     model = experiment.load(args, args.weights)
-    pairs = [("LOL", pair) for pair in map(data.read_pair, files)]
-    pairs += [("photographs", pair) for pair in photographs(SHIPPED)]
+    pairs = [(REFERENCES, pair) for pair in map(data.read_pair, files)]
+    pairs += [(PHOTOGRAPHS, pair) for pair in photographs(SHIPPED)]
     measured: dict[str, dict[str, Any]] = {}
     for source, pair in tqdm(pairs, desc="likelihoods", unit="picture"):
         pictures = experiment.in_unit_range(pair)
-        of = measure(model, *pictures, args.seed, pair.name)
+        try:
+            of = measure(model, *pictures, args.seed, pair.name)
+        except ArithmeticError as error:
+            raise ArithmeticError(f"{pair.name}: {error}") from error
         measured.setdefault(source, {})[pair.name] = of
-    rows = table({source: list(of.values()) for source, of in measured.items()})
-    counts = " and ".join(f"{len(of)} of {source}" for source, of in measured.items())
+    tables = [
+        experiment.markdown(table(list(of.values()), source)) for source, of in measured.items()
+    ]
     experiment.keep(
         args,
         "ranking",
-        experiment.markdown(rows) + f"\n\nPictures: {counts}.",
-        _plot(measured["LOL"]),
+        "\n\n".join([*tables, "In brackets: Wilson's interval, 95 %."]),
+        _plot(measured[REFERENCES]),
         pictures=measured,
         data=experiment.of_pictures(files),
         weights=experiment.of_weights(args.weights),
@@ -151,8 +160,9 @@ def run(args: argparse.Namespace) -> None:
 def _plot(measured: Mapping[str, Any]) -> experiment.Figure:
     """Each measure against each degradation's strength, less that of the clean picture."""
     plot = experiment.Figure(figsize=(9, 5), layout="constrained")
-    grid = plot.subplots(2, len(STRENGTHS), sharey="row")
-    for row, by in zip(grid, MEASURES, strict=True):
+    shown = ("bits", "mismatch")
+    grid = plot.subplots(len(shown), len(STRENGTHS), sharey="row")
+    for row, by in zip(grid, shown, strict=True):
         for axes, (kind, strengths) in zip(row, STRENGTHS.items(), strict=True):
             for of in measured.values():
                 values = [of[named(kind, s)][by] - of[CLEAN][by] for s in strengths]

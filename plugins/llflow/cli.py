@@ -21,6 +21,7 @@ from llflow.commands import (
     serve,
     train,
     uncertainty,
+    vote,
 )
 from llflow.commands.options import report
 from llflow.errors import LLFlowError, first_line
@@ -48,7 +49,7 @@ def llflow() -> None:
 
 for module in (
     *(enhance, samples, score, uncertainty, explain, serve),
-    *(train, data, evaluate, compare, convert),
+    *(train, data, evaluate, compare, vote, convert),
 ):
     llflow.add_command(module.command)
 

@@ -270,13 +270,13 @@ def test_what_is_degraded_is_that_alone():
 
 def test_the_cleaner_one_is_first_where_its_score_is_lower():
     names = {name for _, *two in ranking.comparisons() for name in two}
-    measured = [{name: {"bits": 1.0, "mismatch": 1.0} for name in names} for _ in range(2)]
+    measured = [{name: dict.fromkeys(ranking.MEASURES, 1.0) for name in names} for _ in range(2)]
     measured[0]["clean"]["bits"] = 0.5
     assert ranking.first(measured, "clean", "blur 1 px", "bits") == 1
     assert ranking.first(measured, "clean", "blur 1 px", "mismatch") == 0  # a tie is none
-    rows = {title: cells for title, *cells in ranking.table({"LOL": measured})}
-    assert rows["blur 1 px, or clean"] == ["50 [9, 91]", "0 [0, 66]"]
-    assert rows["blur 2 px, or blur 1 px"] == ["0 [0, 66]", "0 [0, 66]"]
+    rows = {title: cells for title, *cells in ranking.table(measured, "pictures")}
+    assert rows["blur 1 px, or clean"] == ["50 [9, 91]", *["0 [0, 66]"] * 3]
+    assert rows["blur 2 px, or blur 1 px"] == ["0 [0, 66]"] * 4
 
 
 def test_one_picture_of_each_scene(pairs_folder, tmp_path):
@@ -291,8 +291,8 @@ def test_ranking(experience, monkeypatch):
     monkeypatch.setattr(ranking, "photographs", lambda folder: [])
     monkeypatch.setattr(ranking, "STRENGTHS", {"noise": [4], "blur": [1], "color cast": [10]})
     record = experience(ranking, "--limit", "2")
-    assert len(record["pictures"]["LOL"]) == 2
-    of = record["pictures"]["LOL"]["0"]
+    assert len(record["pictures"]["references"]) == 2
+    of = record["pictures"]["references"]["0"]
     assert set(of) == {
         *("clean", "noise 4/255", "blur 1 px", "color cast 10 %"),
         *("histogram equalisation", "llflow enhance"),

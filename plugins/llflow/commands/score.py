@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,7 @@ def command(
         settings = {"by": by, "noise": noise, "seed": seed}
         for rank, index in enumerate(order):
             of = found[index]
-            measured = {"bits": of.bits, "mismatch": of.mismatch, "stops": of.stops}
+            measured = asdict(of)
             line = {"rank": rank + 1, "result": str(results[index]), **measured, **same}
             click.echo(json.dumps(line | {"settings": settings}))
         return

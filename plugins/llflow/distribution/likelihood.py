@@ -21,7 +21,7 @@ SIDE = 2048
 
 @dataclass(frozen=True)
 class Score:
-    """What a flow thinks of a picture; of two, the lower one fits better, by either measure.
+    """What a flow thinks of a picture; of two, the one with less fits better, in bits or mismatch.
 
     Attributes:
         bits: -log₂ p(picture | dark) per dimension, 3·H·W of them. Noise makes it higher, and blur
@@ -33,12 +33,15 @@ class Score:
 
             with m_c and v_c mean and variance over all places. A picture that is too noisy, too
             smooth or of other colors has latents of another spread or mean than the model's own.
+        distance: the mean of (z - mean)² over all latents z; 1 on average for the model's own
+            samples.
         stops: by which the picture is brighter than the model deems typical; None where the model
             has no illumination branch, or the picture is black.
     """
 
     bits: float
     mismatch: float
+    distance: float
     stops: float | None
 
 
@@ -123,7 +126,7 @@ def _score(sums: Tensor, places: int, stops: float | None) -> Score:
     mismatch = (square - 1 - variance.log()).mean().item() / 2
     if not math.isfinite(nats) or not math.isfinite(mismatch):
         raise ArithmeticError("the likelihood isn't finite; other weights may do better")
-    return Score(nats / math.log(2), mismatch, stops)
+    return Score(nats / math.log(2), mismatch, square.mean().item(), stops)
 
 
 def _at_exposure(picture: Tensor, given: Dark) -> Tensor:
