@@ -16,7 +16,7 @@ from llflow.cli import llflow as command
 API = re.findall(
     r"^::: ([\w.]+)$", "\n".join(p.read_text() for p in (ROOT / "docs/api").glob("*.md")), re.M
 )
-NAV = re.findall(r"^ +- (?:[^:\n]+: )?([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+NAV = re.findall(r"^ +- (?:[^:\n]+: )?([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
 
 
 def test_every_public_name_is_on_a_page_of_the_api():
