@@ -20,12 +20,11 @@ FLOWKIT_FLOORS = [
     ("flows", "fitting", "files", "interop", "public", "testing", "cli", "", "__main__"),
 ]
 LLFLOW_FLOORS = [
-    ("errors", "atomic", "memory", "settings"),
+    ("errors", "atomic", "settings"),
     ("picture",),
     ("network", "data"),
-    ("inference",),
     ("enhancement",),
-    ("distribution", "evaluation", "jobs", "pages", "votes"),
+    ("evaluation", "jobs"),
     ("training",),
     ("commands", "serve", "batch"),
     ("cli", "plugin", "", "__main__"),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from llflow.enhancement import bracket, draw, enhance, variants
     from llflow.network.checkpoint import load
     from llflow.network.model import LARGE, SMALL, TINY, Config, LLFlow
+    from llflow.settings import Settings
 
 __all__ = [
     "LARGE",
@@ -20,6 +21,7 @@ __all__ = [
     "Config",
     "LLFlow",
     "Score",
+    "Settings",
     "bracket",
     "draw",
     "enhance",
@@ -37,6 +39,7 @@ _HOMES = {
     "llflow.enhancement": ("bracket", "draw", "enhance", "variants"),
     "llflow.network.checkpoint": ("load",),
     "llflow.network.model": ("LARGE", "SMALL", "TINY", "Config", "LLFlow"),
+    "llflow.settings": ("Settings",),
 }
 
 

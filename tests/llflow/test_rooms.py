@@ -9,13 +9,12 @@ import llflow
 
 ROOT = Path(llflow.__file__).parent
 FLOORS = [
-    ("errors", "atomic", "memory", "settings"),
+    ("errors", "atomic", "settings"),
     ("picture",),
     ("network",),
-    ("inference",),
     ("enhancement",),
-    ("distribution", "jobs", "data", "pages"),
-    ("evaluation", "votes"),
+    ("distribution", "jobs", "data"),
+    ("evaluation",),
     ("training",),
     ("commands", "serve"),
     ("cli",),

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from llflow.commands.options import (
     FROM_ONE,
-    PATH,
+    STREAM_OR_PATH,
+    Preset,
     Weights,
     device_of,
     device_option,
@@ -20,11 +25,13 @@ from llflow.commands.options import (
     report,
     sampling,
     shown,
-    temperature_of,
 )
+from llflow.commands.streams import Streams
 
 if TYPE_CHECKING:
-    from llflow.jobs import Outcome
+    from llflow.jobs import Job, Outcome
+    from llflow.picture.files import Picture
+    from llflow.settings import Settings
 
 # Those of llflow.picture.files, which takes a second to import.
 FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF"]
@@ -39,23 +46,30 @@ examples:
   llflow enhance dark.jpg --brightness 0.5
   llflow enhance dark.jpg --exposure 0.45 --strength 0.8
   llflow enhance *.tif -o bright/ --depth 16 --suffix _2
-  llflow enhance dark.jpg -o mean.png --samples 8 --temperature 0.7
+  llflow enhance dark.jpg -o mean.png --preset smooth
+  curl -s https://example.org/dark.jpg | llflow enhance - -o - > bright.jpg
 """
 
 
 @click.command("enhance", epilog=EPILOG)
-@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="IN... [OUT]")
+@click.argument("paths", nargs=-1, required=True, type=STREAM_OR_PATH, metavar="IN... [OUT]")
 @click.option(
     "-o",
     "--out",
-    type=PATH,
+    type=STREAM_OR_PATH,
     show_default="beside the inputs",
     metavar="OUT",
-    help="The picture to write, or a folder for the results.",
+    help="The picture to write, or a folder for the results; - is standard output.",
 )
 @click.option("--recursive", is_flag=True, help="Take folders within folders too.")
 @click.option("--skip-existing", is_flag=True, help="Leave finished results alone.")
 @click.option("--overwrite", is_flag=True, help="Replace existing results.")
+@click.option(
+    "--preset",
+    type=Preset(),
+    metavar="NAME",
+    help="Settings by name (bright, smooth, subtle) or from a TOML file; options given here win.",
+)
 @light
 @sampling
 @click.option(
@@ -82,7 +96,6 @@ examples:
 )
 @click.option(
     "--format",
-    "file_format",
     type=click.Choice(FORMATS, case_sensitive=False),
     show_default="the input's",
     help="Of the results.",
@@ -100,6 +113,7 @@ examples:
     metavar="N",
     help="Of JPEG, WebP and AVIF, 1 to 100.",
 )
+@click.option("--record", is_flag=True, help="Write the settings into the results' XMP history.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each picture.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written where, and stop.")
 @click.option("--quiet", is_flag=True, help="Print nothing but what failed.")
@@ -109,41 +123,33 @@ def command(
     recursive: bool,
     skip_existing: bool,
     overwrite: bool,
-    brightness: float,
-    exposure: float | str,
-    strength: float,
-    samples: int,
-    temperature: float | None,
-    seed: int,
+    preset: str | None,
     weights: str | None,
     device: str,
-    precision: str,
     max_pixels: int | None,
     suffix: str | None,
-    file_format: str | None,
-    depth: str | None,
-    quality: int | None,
+    record: bool,
     as_json: bool,
     dry_run: bool,
     quiet: bool,
+    **settings: Any,
 ) -> int:
     """Brighten a picture, several, or a folder of them.
 
-    PNG, JPEG, WebP, BMP, TIFF and AVIF are recognised by content. Without OUT, results lie beside
-    the inputs with "_bright" in their names. The last of several paths is OUT if it is a folder or
-    doesn't exist; a file that exists is always an input. --overwrite replaces files in OUT only if
-    --out names it, and with --suffix none beside the inputs. Depth, color profile and metadata stay
-    the input's.
+    PNG, JPEG, WebP, BMP, TIFF and AVIF are recognised by content, HEIC, JPEG XL and cameras' raw
+    files where their packages are installed. Without OUT, results lie beside the inputs with
+    "_bright" in their names. The last of several paths is OUT if it is a folder or doesn't exist; a
+    file that exists is always an input. --overwrite replaces files in OUT only if --out names it,
+    and with --suffix none beside the inputs. Depth, color profile and metadata stay the input's.
+    With - a picture comes by standard input, or goes out by standard output.
     """
     if skip_existing and overwrite:
         raise click.UsageError("--skip-existing and --overwrite exclude each other.")
-    temperature = temperature_of(temperature, samples)
+    chosen = _settings(preset, settings)
 
     from tqdm import tqdm
 
     from llflow import jobs
-    from llflow.enhancement import enhance
-    from llflow.network import checkpoint
     from llflow.picture import files
 
     inputs = [*paths]
@@ -158,51 +164,90 @@ def command(
             f"--overwrite with --suffix {suffix} replaces nothing beside the inputs, where other "
             "pictures may have such names; --out has to say where it may."
         )
-    if file_format and out is not None and files.format_of(out) not in (None, file_format):
-        raise click.UsageError(f"--format {file_format} and the name {out} exclude each other.")
-    planned = jobs.plan(inputs, out, recursive=recursive, suffix=suffix, file_format=file_format)
-    if dry_run:
-        for job in planned:
-            known = None if overwrite or not os.path.lexists(job.target) else "exists"
-            said = {"source": str(job.source), "target": str(job.target)}
-            said |= {"status": "planned", "reason": job.problem or known}
-            why = f" ({said['reason']})" if said["reason"] else ""
-            text = shown(f"{job.source} -> {job.target}{why}")
-            click.echo(json.dumps(said) if as_json else text)
-        return 0
-    settings: dict[str, Any] = {
-        "temperature": temperature,
-        "samples": samples,
-        "seed": seed,
-        "brightness": brightness,
-        "exposure": exposure,
-        "strength": strength,
-        "precision": precision,
+    if chosen.format and out is not None and files.format_of(out) not in (None, chosen.format):
+        raise click.UsageError(f"--format {chosen.format} and the name {out} exclude each other.")
+    streams = Streams(inputs, out)
+    if streams.used and (dry_run or (streams.writes and as_json)):
+        raise click.UsageError("'-' goes with neither --dry-run nor, as OUT, --json.")
+    with streams:
+        if streams.used:
+            planned = streams.plan(files.SUFFIXES[chosen.format][0] if chosen.format else "")
+        else:
+            planned = jobs.plan(
+                inputs, out, recursive=recursive, suffix=suffix, file_format=chosen.format
+            )
+        if dry_run:
+            return _say(planned, overwrite, as_json)
+        brighten, sha256 = _brightening(chosen, weights, device, record)
+        coming = jobs.run(
+            planned,
+            brighten,
+            overwrite=overwrite,
+            skip_existing=skip_existing,
+            max_pixels=max_pixels or files.MAX_PIXELS,
+            bits={"8": 8, "16": 16, "32f": files.FLOAT, None: None}[chosen.depth],
+            quality=chosen.quality,
+        )
+        hidden = quiet or as_json
+        outcomes = []
+        for outcome in tqdm(
+            coming, total=len(planned), desc="enhancing", unit="picture", disable=hidden
+        ):
+            outcomes.append(streams.named(outcome))
+            if as_json:
+                click.echo(json.dumps(_record(outcomes[-1], chosen, sha256)))
+    return _sum_up(outcomes, hidden, streams.writes)
+
+
+def _say(planned: list[Job], overwrite: bool, as_json: bool) -> int:
+    """What would be done."""
+    for job in planned:
+        known = None if overwrite or not os.path.lexists(job.target) else "exists"
+        said = {"source": str(job.source), "target": str(job.target)}
+        said |= {"status": "planned", "reason": job.problem or known}
+        why = f" ({said['reason']})" if said["reason"] else ""
+        text = shown(f"{job.source} -> {job.target}{why}")
+        click.echo(json.dumps(said) if as_json else text)
+    return 0
+
+
+def _settings(preset: str | None, given: dict[str, Any]) -> Settings:
+    """The preset's settings, and instead of them what was typed."""
+    from llflow.settings import Settings
+
+    source = click.get_current_context().get_parameter_source
+    typed = {
+        name: value for name, value in given.items() if source(name) is not ParameterSource.DEFAULT
     }
+    return Settings(**typed) if preset is None else Settings.read(preset, **typed)
+
+
+def _brightening(
+    chosen: Settings, weights: str | None, device: str, record: bool
+) -> tuple[Callable[[Picture], Picture], str]:
+    """What is done to each picture, and the digest of the weights that do it."""
+    from llflow.enhancement import enhance
+    from llflow.network import checkpoint
+    from llflow.picture import history
+
     weights = weights or checkpoint.DEFAULT
     model = checkpoint.load(weights).to(device_of(device)).fold()
-    sha256 = checkpoint.digest(checkpoint.file_of(weights)) if as_json else ""
+    sha256 = checkpoint.digest(checkpoint.file_of(weights))
+    agent = f"llflow {version('flowkit')}"
+    parameters = json.dumps(chosen.record() | {"weights": sha256})
 
-    def brighten(picture: files.Picture) -> files.Picture:
-        return picture.with_image(enhance(model, picture.image, **settings))
+    def brighten(picture: Picture) -> Picture:
+        bright = picture.with_image(enhance(model, picture.image, **chosen.arguments()))
+        if not record:
+            return bright
+        about, lost = history.recorded(bright.about, agent, parameters)
+        return replace(bright, about=about, lost=bright.lost + lost)
 
-    coming = jobs.run(
-        planned,
-        brighten,
-        overwrite=overwrite,
-        skip_existing=skip_existing,
-        max_pixels=max_pixels or files.MAX_PIXELS,
-        bits={"8": 8, "16": 16, "32f": files.FLOAT, None: None}[depth],
-        quality=quality,
-    )
-    hidden = quiet or as_json
-    bar = tqdm(coming, total=len(planned), desc="enhancing", unit="picture", disable=hidden)
-    written = {"depth": depth, "quality": quality}
-    outcomes = []
-    for outcome in bar:
-        outcomes.append(outcome)
-        if as_json:
-            click.echo(json.dumps(_record(outcome, settings | written, sha256)))
+    return brighten, sha256
+
+
+def _sum_up(outcomes: list[Outcome], hidden: bool, writes: bool) -> int:
+    """Say how it went, on standard output unless that has a picture."""
     failed = [outcome for outcome in outcomes if outcome.problem is not None]
     skipped = sum(outcome.skipped for outcome in outcomes)
     done = [outcome for outcome in outcomes if outcome.status == "done"]
@@ -210,17 +255,17 @@ def command(
     left = f", {skipped} skipped" if skipped else ""
     others = sum(outcome.other for outcome in outcomes)
     left += f", {others} of other kinds left out" if others else ""
-    if not hidden:
+    if not hidden and not writes:
         click.echo(f"{len(done)} enhanced{left}, {len(failed)} failed{where}")
-        for outcome in outcomes:
-            for what in outcome.lost:
-                report(f"{outcome.job.source}: warning: {what}")
+    for outcome in outcomes if not hidden else ():
+        for what in outcome.lost:
+            report(f"{outcome.job.source}: warning: {what}")
     for outcome in failed:
         report(f"{outcome.job.source}: {outcome.problem}")
     return 1 if failed else 0
 
 
-def _record(outcome: Outcome, settings: dict[str, Any], sha256: str) -> dict[str, Any]:
+def _record(outcome: Outcome, chosen: Settings, sha256: str) -> dict[str, Any]:
     """What became of one picture, as JSON can hold it."""
     return {
         "source": str(outcome.job.source),
@@ -229,6 +274,6 @@ def _record(outcome: Outcome, settings: dict[str, Any], sha256: str) -> dict[str
         "reason": outcome.problem,
         "lost": list(outcome.lost),
         "seconds": round(outcome.seconds, 3),
-        "settings": settings,
+        "settings": chosen.record(),
         "weights": sha256,
     }

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 
 class PathText(click.Path):
-    """A path that names something: neither an empty text nor a stream."""
+    """A path that names something: no empty text, and `-` only where a stream is taken."""
+
+    def __init__(self, *, stream: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.stream = stream
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
             self.fail("expected a path, got an empty text", param, ctx)
-        if value == "-":
+        if value == "-" and not self.stream:
             message = "expected a path, got '-': standard input and output aren't read or written"
             self.fail(message, param, ctx)
         return super().convert(value, param, ctx)
@@ -53,19 +57,32 @@ class Exposure(click.ParamType):
         return mean
 
 
-class Weights(click.ParamType):
-    """Weights by name or file."""
+class Shipped(click.ParamType):
+    """What comes with the package, by name, or a file of its kind."""
 
-    name = "weights"
+    folder, ending = "", ""
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        shipped = (Path(__file__).parents[1] / "weights").glob(f"{incomplete}*.safetensors")
+        shipped = (Path(__file__).parents[1] / self.folder).glob(f"{incomplete}*{self.ending}")
         names = [CompletionItem(path.stem) for path in sorted(shipped)]
         return names or [CompletionItem(incomplete, type="file")]
 
 
+class Weights(Shipped):
+    """Weights by name or file."""
+
+    name, folder, ending = "weights", "weights", ".safetensors"
+
+
+class Preset(Shipped):
+    """Settings by name or file."""
+
+    name, folder, ending = "preset", "presets", ".toml"
+
+
+STREAM_OR_PATH = PathText(path_type=Path, readable=False, stream=True)
 PATH = PathText(path_type=Path, readable=False)  # what can't be read is named in its turn
 FROM_ONE = click.IntRange(min=1)
 FROM_ZERO = click.IntRange(min=0)

@@ -140,7 +140,9 @@ def read(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture:
     path = Path(path)
     status = path.stat()
     if not (S_ISREG(status.st_mode) or S_ISDIR(status.st_mode)):  # a folder fails to open
-        raise PictureError("neither pipes nor devices are read, only files")
+        raise PictureError(
+            "neither pipes nor devices are read, only files, and - for standard input"
+        )
     if S_ISREG(status.st_mode) and status.st_size == 0:
         raise PictureError("the file is empty")
     with path.open("rb") as file:
