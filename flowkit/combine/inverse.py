@@ -13,7 +13,12 @@ from flowkit.nets import MADE, ConvNet
 
 
 class Inverse(Bijection):
-    """The other direction of `bijection`: its inverse is forward here."""
+    """The other direction of `bijection`: its inverse is forward here.
+
+    >>> from flowkit import Squeeze
+    >>> Inverse(Squeeze()).shape((12, 4, 4))
+    (3, 8, 8)
+    """
 
     def __init__(self, bijection: Bijection) -> None:
         super().__init__()

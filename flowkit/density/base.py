@@ -51,6 +51,10 @@ class StandardNormal(nn.Module):
 
     Raises:
         ValueError: `like` without channels, or the shape isn't one.
+
+    >>> flow_base = StandardNormal(48, like="quarter")
+    >>> flow_base.shape({"quarter": torch.rand(2, 32, 4, 6)})
+    (48, 4, 6)
     """
 
     place: Tensor

@@ -37,6 +37,11 @@ class ConditionalNormal(nn.Module):
             shape.
         TypeError: `net` isn't a factory; or, on use, the condition isn't a tensor (with `key`, a
             mapping of such).
+
+    >>> import torch
+    >>> base = ConditionalNormal(nn.Linear, (4, 2, 2), cond_channels=10)  # a mean for each class
+    >>> base(torch.eye(10)).sample().shape
+    torch.Size([10, 4, 2, 2])
     """
 
     def __init__(

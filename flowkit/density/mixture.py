@@ -31,6 +31,11 @@ class MixtureOfGaussians(nn.Module):
         ValueError: the shape isn't one, components < 1, or spread isn't at least 0.
 
     Izmailov et al., Semi-supervised learning with normalizing flows, 2020, arXiv:1912.13025, eq. 3.
+
+    >>> import torch
+    >>> from flowkit import Chain, Flip, Flow
+    >>> Flow(Flip(), MixtureOfGaussians((2,), 5)).sample(num_samples=7).shape
+    torch.Size([7, 2])
     """
 
     conditional = False

@@ -31,6 +31,11 @@ class ActNorm(Bijection):
         channels: C of the input (B, C, *S).
 
     Kingma & Dhariwal, Glow, 2018, arXiv:1807.03039, §3.1.
+
+    >>> layer, x = ActNorm(3), 5 + torch.rand(64, 3)
+    >>> layer.initialize_from(x)
+    >>> layer(x)[0].mean().abs() < 1e-4
+    tensor(True)
     """
 
     conditional = False

@@ -66,6 +66,12 @@ class Autoregressive(WithNet):
     Papamakarios et al., Masked autoregressive flow, 2017, arXiv:1705.07057, eq. 3-4; Kingma et al.,
     Improving variational inference with inverse autoregressive flow, 2016, arXiv:1606.04934; with
     an adjacency, Wehenkel & Louppe, Graphical normalizing flows, 2021, arXiv:2006.02548.
+
+    >>> import torch
+    >>> layer, x = Autoregressive(3), torch.rand(2, 3)
+    >>> y, logdet = layer(x)
+    >>> torch.allclose(layer.inverse(y)[0], x, atol=1e-5)
+    True
     """
 
     level: Tensor

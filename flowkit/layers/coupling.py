@@ -38,6 +38,12 @@ class Coupling(WithNet):
 
     Dinh et al., Real NVP, 2017, arXiv:1605.08803, eq. 7; with a condition, Winkler et al., Learning
     likelihoods with conditional normalizing flows, 2019, arXiv:1912.00042, §3.2.
+
+    >>> import torch
+    >>> layer, x, cond = Coupling(4, MLP, cond_channels=3), torch.rand(2, 4), torch.rand(2, 3)
+    >>> y, logdet = layer(x, cond)
+    >>> y.shape, logdet.shape, torch.equal(y[:, :2], x[:, :2])
+    (torch.Size([2, 4]), torch.Size([2]), True)
     """
 
     def __init__(

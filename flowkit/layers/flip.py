@@ -11,6 +11,10 @@ class Flip(Bijection):
     """y[:, i] = x[:, C-1-i],  log|det| = 0: what one coupling kept, the next one changes.
 
     For (B, C, *S) with any C. Dinh et al., NICE, 2015, arXiv:1410.8516, §3.2.
+
+    >>> import torch
+    >>> Flip()(torch.tensor([[1.0, 2.0, 3.0]]))[0]
+    tensor([[3., 2., 1.]])
     """
 
     conditional = False

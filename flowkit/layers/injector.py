@@ -33,6 +33,11 @@ class Injector(WithNet):
 
     Lugmayr et al., SRFlow, 2020, arXiv:2006.14200, "affine injector"; there the scale comes first
     and then the shift, here it is the order of the code that they and Glow's authors released.
+
+    >>> import torch
+    >>> layer = Injector(1, MLP, cond_channels=8)  # p(y | eight features), by one layer
+    >>> layer(torch.rand(2, 1), torch.rand(2, 8))[0].shape
+    torch.Size([2, 1])
     """
 
     def __init__(

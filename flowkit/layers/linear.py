@@ -37,6 +37,10 @@ class InvertibleLinear(Bijection):
     `torch.linalg.LinAlgError`, on a GPU too; nothing is repaired.
 
     Kingma & Dhariwal, Glow, 2018, arXiv:1807.03039, §3.2.
+
+    >>> import torch
+    >>> InvertibleLinear(3)(torch.rand(2, 3, 4, 4))[0].shape
+    torch.Size([2, 3, 4, 4])
     """
 
     conditional = False

@@ -29,6 +29,10 @@ class Logit(Fixed):
 
     Dinh et al., Real NVP, 2017, arXiv:1605.08803, §4.1; so written in Papamakarios et al., Masked
     autoregressive flow, 2017, arXiv:1705.07057, §4.2.
+
+    >>> import torch
+    >>> Logit(0.05)(torch.tensor([[0.0, 0.5, 1.0]]))[0][0, 1]
+    tensor(0.)
     """
 
     advice = "divide pictures of whole numbers first; alpha > 0 takes 0 and 1"

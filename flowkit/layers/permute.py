@@ -30,6 +30,10 @@ class Permute(Bijection):
         TypeError, ValueError: it is none; or, on use, the input has another number of channels.
 
     Dinh et al., NICE, 2015, arXiv:1410.8516, §3.2.
+
+    >>> import torch
+    >>> Permute([2, 0, 1])(torch.tensor([[1.0, 2.0, 3.0]]))[0]
+    tensor([[3., 1., 2.]])
     """
 
     conditional = False

@@ -36,6 +36,10 @@ class Pointwise(Parameterized):
     Raises:
         TypeError: numbers aren't a tensor.
         ValueError: there are more or fewer numbers.
+
+    >>> import torch
+    >>> Pointwise(3, Affine())(torch.rand(2, 3, 4, 4))[1].shape
+    torch.Size([2])
     """
 
     conditional = False

@@ -28,6 +28,12 @@ class Squeeze(Bijection):
         factor: f for every axis of S, or one for each, e.g. (1, 2). S must be multiples of it.
 
     Dinh et al., Real NVP, 2017, arXiv:1605.08803, §3.6.
+
+    >>> import torch
+    >>> Squeeze()(torch.rand(2, 3, 8, 8))[0].shape
+    torch.Size([2, 12, 4, 4])
+    >>> Squeeze(4)(torch.rand(2, 1, 8))[0].shape
+    torch.Size([2, 4, 2])
     """
 
     conditional = False

@@ -36,6 +36,10 @@ class Standardize(Bijection):
     Raises:
         TypeError: mean or std aren't tensors.
         ValueError: they aren't as above.
+
+    >>> x = 50 + 10 * torch.rand(64, 2)
+    >>> Standardize.from_data(x)(x)[0].mean().abs() < 1e-4
+    tensor(True)
     """
 
     conditional = False

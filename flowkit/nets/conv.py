@@ -28,6 +28,10 @@ class ConvNet(Conditioner):
 
     Takes (B, c_in, *S) and a condition (B, D) or (B, D, *S), gives (B, c_out, *S). Kingma &
     Dhariwal, Glow, 2018, arXiv:1807.03039, with the norms of the code that they released.
+
+    >>> import torch
+    >>> ConvNet(4, 6)(torch.rand(2, 4, 8, 8)).shape, ConvNet(4, 6, axes=1)(torch.rand(2, 4, 8)).shape
+    (torch.Size([2, 6, 8, 8]), torch.Size([2, 6, 8]))
     """
 
     def __init__(

@@ -23,6 +23,10 @@ class MLP(Conditioner):
         depth: number of the layers between, at least 1.
 
     Takes (B, c_in) and a condition (B, D), gives (B, c_out).
+
+    >>> import torch
+    >>> MLP(4, 6, cond_channels=3)(torch.rand(2, 4), torch.rand(2, 3)).shape
+    torch.Size([2, 6])
     """
 
     axes = 0
