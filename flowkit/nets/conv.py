@@ -30,8 +30,10 @@ class ConvNet(Conditioner):
     Dhariwal, Glow, 2018, arXiv:1807.03039, with the norms of the code that they released.
 
     >>> import torch
-    >>> ConvNet(4, 6)(torch.rand(2, 4, 8, 8)).shape, ConvNet(4, 6, axes=1)(torch.rand(2, 4, 8)).shape
-    (torch.Size([2, 6, 8, 8]), torch.Size([2, 6, 8]))
+    >>> ConvNet(4, 6)(torch.rand(2, 4, 8, 8)).shape
+    torch.Size([2, 6, 8, 8])
+    >>> ConvNet(4, 6, axes=1)(torch.rand(2, 4, 8)).shape
+    torch.Size([2, 6, 8])
     """
 
     def __init__(
