@@ -20,11 +20,12 @@ FLOWKIT_FLOORS = [
     ("flows", "fitting", "files", "interop", "public", "testing", "cli", "", "__main__"),
 ]
 LLFLOW_FLOORS = [
-    ("errors", "atomic", "settings"),
+    ("errors", "atomic", "memory", "settings"),
     ("picture",),
     ("network", "data"),
+    ("inference",),
     ("enhancement",),
-    ("evaluation", "jobs"),
+    ("distribution", "evaluation", "jobs", "pages", "watch", "votes"),
     ("training",),
     ("commands", "serve", "batch"),
     ("cli", "plugin", "", "__main__"),

@@ -69,6 +69,7 @@ def plan(
     recursive: bool,
     suffix: str | None = None,
     file_format: str | None = None,
+    more_to_come: bool = False,
 ) -> list[Job]:
     """Find the pictures and name their results.
 
@@ -84,6 +85,8 @@ def plan(
         suffix: what is added to each result's name, before its ending; "_bright" beside an input,
             else nothing, if None.
         file_format: one of `files.FORMATS`, which decides each result's ending.
+        more_to_come: a folder may have no files yet, and a result that would take the place of
+            another or of an input is its job's problem alone.
 
     Raises:
         PlanError: an input doesn't exist, a folder has no files, two results would have one name,
@@ -100,6 +103,9 @@ def plan(
         if source.is_dir():
             found = _jobs_in(source, out or _beside(source, suffix), recursive)
             added = suffix if out else None  # else the folder's name has it
+            if not (found or more_to_come):
+                hint = "" if recursive else " (--recursive looks into folders within)"
+                raise PlanError(f"{source}: no files in this folder{hint}")
             jobs += [replace(job, target=_named(job.target, added, file_format)) for job in found]
         elif not os.path.lexists(source):
             raise PlanError(f"{source}: no such file or folder")
@@ -110,8 +116,10 @@ def plan(
             jobs.append(Job(source, out))
         else:
             jobs.append(Job(source, _named(out / source.name, suffix, file_format)))
-    _refuse_clashes(jobs)
-    return jobs
+    clashes = dict(_clashes(jobs))
+    if clashes and not more_to_come:
+        raise PlanError(next(iter(clashes.values())))
+    return [replace(job, problem=clashes.get(job, job.problem)) for job in jobs]
 
 
 def _named(path: Path, suffix: str | None, file_format: str | None) -> Path:
@@ -163,29 +171,27 @@ def _jobs_in(folder: Path, out: Path, recursive: bool) -> list[Job]:
                 folders.append(name)
         found = (here / name for name in names if name[0] != ".")
         jobs += [Job(file, out / file.relative_to(folder), named=False) for file in found]
-    if not jobs:
-        hint = "" if recursive else " (--recursive looks into folders within)"
-        raise PlanError(f"{folder}: no files in this folder{hint}")
     return sorted(jobs, key=lambda job: job.source)
 
 
-def _refuse_clashes(jobs: Sequence[Job]) -> None:
+def _clashes(jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
+    """Jobs whose results can't be where they would be, and why."""
     sources = {identity(job.source) for job in jobs}
     taken: dict[str, Path] = {}
     for job in jobs:
+        target = os.path.realpath(job.target)  # takes links that lead in a circle
         if identity(job.target) in sources:
             itself = identity(job.target) == identity(job.source)
             before = "" if itself else "leave that out if it is a result from before, or "
-            raise PlanError(
+            yield (
+                job,
                 f"{job.target}: the result of {job.source} would replace an input; {before}choose "
-                "another OUT (--out)"
+                "another OUT (--out)",
             )
-        target = os.path.realpath(job.target)  # takes links that lead in a circle
-        if target in taken:
-            raise PlanError(
-                f"{job.target}: both {taken[target]} and {job.source} would be written here"
-            )
-        taken[target] = job.source
+        elif target in taken:
+            yield job, f"{job.target}: both {taken[target]} and {job.source} would be written here"
+        else:
+            taken[target] = job.source
 
 
 def identity(path: Path) -> object:

@@ -9,12 +9,13 @@ import llflow
 
 ROOT = Path(llflow.__file__).parent
 FLOORS = [
-    ("errors", "atomic", "settings"),
+    ("errors", "atomic", "memory", "settings"),
     ("picture",),
     ("network",),
+    ("inference",),
     ("enhancement",),
-    ("distribution", "jobs", "data"),
-    ("evaluation",),
+    ("distribution", "jobs", "watch", "data", "pages"),
+    ("evaluation", "votes"),
     ("training",),
     ("commands", "serve"),
     ("cli",),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from click.core import ParameterSource
 
 from llflow.commands.options import (
     FROM_ONE,
+    PATH,
     STREAM_OR_PATH,
     Preset,
     Weights,
@@ -22,6 +25,7 @@ from llflow.commands.options import (
     device_option,
     light,
     precision_option,
+    refuse_existing,
     report,
     sampling,
     shown,
@@ -43,6 +47,8 @@ examples:
   llflow enhance *.jpg
   llflow enhance *.jpg -o bright/
   llflow enhance photos/ -o bright/ --recursive --skip-existing
+  llflow enhance photos/ -o bright/ --recursive --watch
+  llflow enhance photos/ -o bright/ --report before_after.html
   llflow enhance dark.jpg --brightness 0.5
   llflow enhance dark.jpg --exposure 0.45 --strength 0.8
   llflow enhance *.tif -o bright/ --depth 16 --suffix _2
@@ -117,6 +123,16 @@ examples:
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each picture.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written where, and stop.")
 @click.option("--quiet", is_flag=True, help="Print nothing but what failed.")
+@click.option(
+    "--report",
+    "page",
+    type=PATH,
+    metavar="HTML",
+    help="Write a page with a slider between before and after for each picture.",
+)
+@click.option(
+    "--watch", is_flag=True, help="Go on with what comes into the folder IN, until Ctrl-C."
+)
 def command(
     paths: tuple[Path, ...],
     out: Path | None,
@@ -132,6 +148,8 @@ def command(
     as_json: bool,
     dry_run: bool,
     quiet: bool,
+    page: Path | None,
+    watch: bool,
     **settings: Any,
 ) -> int:
     """Brighten a picture, several, or a folder of them.
@@ -141,16 +159,20 @@ def command(
     "_bright" in their names. The last of several paths is OUT if it is a folder or doesn't exist; a
     file that exists is always an input. --overwrite replaces files in OUT only if --out names it,
     and with --suffix none beside the inputs. Depth, color profile and metadata stay the input's.
-    With - a picture comes by standard input, or goes out by standard output.
+    With - a picture comes by standard input, or goes out by standard output. With --watch a picture
+    is done when its result exists, and begun when nothing writes to it any more.
     """
     if skip_existing and overwrite:
         raise click.UsageError("--skip-existing and --overwrite exclude each other.")
+    if watch and (overwrite or dry_run or page):
+        raise click.UsageError("--watch goes with none of --overwrite, --dry-run, --report.")
     chosen = _settings(preset, settings)
 
     from tqdm import tqdm
 
     from llflow import jobs
     from llflow.picture import files
+    from llflow.watch import require_apart
 
     inputs = [*paths]
     if out is None:
@@ -169,25 +191,33 @@ def command(
     streams = Streams(inputs, out)
     if streams.used and (dry_run or (streams.writes and as_json)):
         raise click.UsageError("'-' goes with neither --dry-run nor, as OUT, --json.")
+    plan = partial(
+        jobs.plan, inputs, out, recursive=recursive, suffix=suffix, file_format=chosen.format
+    )
+    run = partial(
+        jobs.run,
+        max_pixels=max_pixels or files.MAX_PIXELS,
+        bits={"8": 8, "16": 16, "32f": files.FLOAT, None: None}[chosen.depth],
+        quality=chosen.quality,
+    )
+    if watch:
+        if streams.used or len(inputs) > 1:
+            raise click.UsageError("--watch is for one folder.")
+        require_apart(inputs[0], out)
+        brighten, sha256 = _brightening(chosen, weights, device, record)
+        for outcome in _watched(partial(plan, more_to_come=True), run, brighten):
+            _say_watched(outcome, quiet, _record(outcome, chosen, sha256) if as_json else None)
     with streams:
         if streams.used:
             planned = streams.plan(files.SUFFIXES[chosen.format][0] if chosen.format else "")
         else:
-            planned = jobs.plan(
-                inputs, out, recursive=recursive, suffix=suffix, file_format=chosen.format
-            )
+            planned = plan()
         if dry_run:
             return _say(planned, overwrite, as_json)
+        if page is not None:
+            _require_page(page, planned, overwrite)
         brighten, sha256 = _brightening(chosen, weights, device, record)
-        coming = jobs.run(
-            planned,
-            brighten,
-            overwrite=overwrite,
-            skip_existing=skip_existing,
-            max_pixels=max_pixels or files.MAX_PIXELS,
-            bits={"8": 8, "16": 16, "32f": files.FLOAT, None: None}[chosen.depth],
-            quality=chosen.quality,
-        )
+        coming = run(planned, brighten, overwrite=overwrite, skip_existing=skip_existing)
         hidden = quiet or as_json
         outcomes = []
         for outcome in tqdm(
@@ -196,7 +226,53 @@ def command(
             outcomes.append(streams.named(outcome))
             if as_json:
                 click.echo(json.dumps(_record(outcomes[-1], chosen, sha256)))
-    return _sum_up(outcomes, hidden, streams.writes)
+    code = _sum_up(outcomes, hidden, streams.writes)
+    if page is not None:
+        from llflow.pages import report as pages
+
+        there = [o.job for o in outcomes if o.status in ("done", "skipped")]
+        pairs = ((job.source, job.target) for job in there)
+        for problem in pages.write(page, pairs, max_pixels or files.MAX_PIXELS):
+            report(problem)
+    return code
+
+
+def _require_page(page: Path, planned: list[Job], overwrite: bool) -> None:
+    """Find out before the work that its page can't be written, or would replace a picture."""
+    from llflow.atomic import require_writable
+    from llflow.jobs import identity
+
+    taken = {identity(path) for job in planned for path in (job.source, job.target)}
+    if identity(page) in taken:
+        raise click.UsageError(f"--report {page}: is a picture or its result.")
+    refuse_existing(page, overwrite)
+    require_writable(page.parent)
+
+
+def _watched(
+    plan: Callable[[], list[Job]],
+    run: Callable[..., Iterator[Outcome]],
+    brighten: Callable[[Picture], Picture],
+) -> Iterator[Outcome]:
+    from llflow.watch import watch
+
+    def do(job: Job, safely: Callable) -> Outcome:
+        (outcome,) = run([job], safely(brighten))
+        return outcome
+
+    return watch(plan, do)
+
+
+def _say_watched(outcome: Outcome, quiet: bool, as_json: dict[str, Any] | None) -> None:
+    if as_json is not None:
+        click.echo(json.dumps(as_json))
+    elif outcome.status == "done" and not quiet:
+        click.echo(shown(f"{outcome.job.source} -> {outcome.job.target}"))
+        for what in outcome.lost:
+            report(f"{outcome.job.source}: warning: {what}")
+    sys.stdout.flush()  # else whoever reads along hears of it late
+    if outcome.problem is not None:
+        report(f"{outcome.job.source}: {outcome.problem}")
 
 
 def _say(planned: list[Job], overwrite: bool, as_json: bool) -> int:

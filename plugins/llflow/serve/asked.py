@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from llflow.enhancement import AUTO
 from llflow.picture.files import FLOAT
+from llflow.settings import Settings
 
 Finite = Field(allow_inf_nan=False)
 
@@ -56,13 +57,6 @@ class Drawing(Strict):
     )
     seed: int = Field(0, ge=-(2**63), lt=2**63, description="Of the samples.")
 
-    def arguments(self) -> dict[str, Any]:
-        """Those of `llflow.enhance`."""
-        temperature = self.temperature
-        if temperature is None:
-            temperature = 0.0 if self.samples == 1 else 1.0
-        return {"samples": self.samples, "temperature": temperature, "seed": self.seed}
-
 
 class Finish(Output, Light):
     """What can be asked of a picture that the network has done."""
@@ -76,9 +70,9 @@ class Asked(Output, Light, Drawing):
     """All of it."""
 
     @property
-    def drawing(self) -> Drawing:
-        return Drawing(**self.model_dump(include=set(Drawing.model_fields)))
-
-    @property
     def finish(self) -> Finish:
         return Finish(**self.model_dump(include=set(Finish.model_fields)))
+
+    def settings(self, precision: str) -> Settings:
+        """As the command and Python have them."""
+        return Settings(**self.model_dump(), precision=precision)

@@ -73,7 +73,7 @@ async def submit(
         job = again(service.jobs, service.jobs.get(submitted.of), asked)
     else:
         job = await received(service.jobs, request, asked)
-    compute = partial(service.network.call, "compute", job.folder, job.asked.drawing)
+    compute = partial(service.network.call, "compute", job.folder, job.asked)
     service.jobs.start(job, lambda begin: compute(begin=begin))
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return _told(service.jobs, job)

@@ -73,19 +73,17 @@ class Network:
         bright = enhance(
             self.model,
             picture.image,
-            **asked.drawing.arguments(),
-            **asked.finish.light.model_dump(),
-            precision=self.precision,
+            **asked.settings(self.precision).arguments(),
         )
         return _write(path, picture.with_image(bright), asked.finish)
 
-    def compute(self, folder: Path, drawing: Drawing) -> dict[str, Any]:
+    def compute(self, folder: Path, asked: Asked) -> dict[str, Any]:
         """The network's part, after which light and output are cheap; what there is to tell of the
         picture."""
         picture = files.read(folder / "source", self.max_pixels)
-        bright = unclipped(
-            self.model, picture.image, **drawing.arguments(), precision=self.precision
-        )
+        arguments = asked.settings(self.precision).arguments()
+        drawing = {name: arguments[name] for name in (*Drawing.model_fields, "precision")}
+        bright = unclipped(self.model, picture.image, **drawing)
         torch.save(bright, folder / "bright.pt")
         small = {"before": _small(picture.image), "after": _small(bright)}
         if picture.alpha is not None:

@@ -123,6 +123,7 @@ async function draw(picture, temperature) {
   picture.drawing = true;
   show();
   try {
+    await picture.keep("typical", await picture.base.get("preview", {}, () => {}));
     for (let seed = 0; seed < SAMPLES; seed++) {
       const version = new Version(picture.file, { temperature, seed }, picture.base);
       const tell = (text) => say(picture, `Sample ${seed + 1} of ${SAMPLES}. ${text}`);
@@ -226,7 +227,7 @@ function samples() {
   const versions = [current.base, ...current.samples];
   if (versions.length === 1) return [];
   return versions.map((version, index) => {
-    const url = index ? current.shown[`sample ${index - 1}`] : null;
+    const url = current.shown[index ? `sample ${index - 1}` : "typical"];
     const text = index ? `Sample ${index}` : "Most typical";
     const onclick = () => {
       current.version = version;
