@@ -7,16 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 VARIABLE = "FLOWKIT_IMPL"
-NAMES = ("auto", "reference", "triton")
+Impl = Literal["auto", "reference", "triton"]
+NAMES: tuple[Impl, ...] = get_args(Impl)
 INSTALLED = find_spec("triton") is not None
 
-_everywhere: str | None = None
+_everywhere: Impl | None = None
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Choice:
 
 
 @contextmanager
-def implementation(name: str) -> Iterator[None]:
+def implementation(name: Impl) -> Iterator[None]:
     """Inside, every op that isn't told otherwise runs this implementation, in all threads.
 
     The environment variable FLOWKIT_IMPL does the same for a whole process.
@@ -56,7 +58,7 @@ def implementation(name: str) -> Iterator[None]:
 
 def choose(
     who: str,
-    impl: str | None,
+    impl: Impl | None,
     x: Tensor,
     obstacle: Callable[[], str | None],
     better: Callable[[], str | None] = lambda: None,
@@ -88,7 +90,7 @@ def choose(
     return Choice(wanted, "asked for")
 
 
-def _wanted(who: str, impl: str | None) -> str:
+def _wanted(who: str, impl: Impl | None) -> Impl:
     if impl is not None:
         return _known(impl, who)
     if _everywhere is not None:
@@ -96,12 +98,12 @@ def _wanted(who: str, impl: str | None) -> str:
     return _known(os.environ.get(VARIABLE, "auto"), VARIABLE)
 
 
-def _known(name: str, who: str) -> str:
+def _known(name: str, who: str) -> Impl:
     if name not in NAMES:
         raise ValueError(
             f"{who}: expected an implementation among {', '.join(NAMES)}, got {name!r}"
         )
-    return name
+    return cast(Impl, name)
 
 
 def _unavailable(x: Tensor) -> str | None:

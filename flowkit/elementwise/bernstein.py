@@ -9,9 +9,10 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from flowkit.elementwise.bins import straight_on
+from flowkit.contract import require_at_least
 from flowkit.elementwise.numerical import bisected, refined
 from flowkit.ops.coupling.scale import ExpScale, Scale, scale_and_log
+from flowkit.ops.spline.straight import straight_on
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Bernstein:
 
     def __post_init__(self) -> None:
         # Beyond 64 the outermost polynomials underflow in float32 over much of the interval.
-        if not 1 <= self.degree <= 64 or not 0 < self.bound < math.inf:
+        require_at_least(self, "degree", self.degree, 1)
+        if self.degree > 64 or not 0 < self.bound < math.inf:
             raise ValueError(
                 "Bernstein: expected 1 <= degree <= 64 and bound > 0, got "
                 f"{self.degree} and {self.bound}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from flowkit.elementwise.bins import Bins, positive_slope, require_bins, straight_on
-from flowkit.elementwise.numerical import Map
+from flowkit.ops.spline.api import rational_quadratic, rational_quadratic_inverse
+from flowkit.ops.spline.knots import Knots, require_bins
 
 
 @dataclass(frozen=True)
@@ -31,31 +31,20 @@ class BoundedSpline:
     low: float = 0.0
     high: float = 1.0
     least: float = 1e-3
+    knots: Knots = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require_bins(self, self.bins, self.low, self.high, self.least)
+        object.__setattr__(
+            self, "knots", Knots(self.bins, self.low, self.high, self.least, "straight")
+        )
 
     @property
     def count(self) -> int:
-        return 3 * self.bins + 1
+        return self.knots.count
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        bins = self._bins(params)
-        first, last = bins.slope[:, 0].log(), bins.slope[:, -1].log()
-        return self._straight_on(bins.forward, x, first, last)
+        return rational_quadratic(x, params, self.knots)
 
     def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        bins = self._bins(params)
-        first, last = bins.slope[:, 0].log(), bins.slope[:, -1].log()
-        return self._straight_on(bins.inverse, y, -first, -last)
-
-    def _straight_on(
-        self, function: Map, x: Tensor, first: Tensor, last: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        low, high = self.low, self.high
-        return straight_on(function, x, low, high, (low, first), (high, last))
-
-    def _bins(self, params: Tensor) -> Bins:
-        widths, heights, slopes = params.split([self.bins, self.bins, self.bins + 1], dim=1)
-        slope = positive_slope(slopes, self.least)
-        return Bins.of(widths, heights, slope, self.low, self.high, self.least)
+        return rational_quadratic_inverse(y, params, self.knots)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from flowkit.elementwise.bins import Bins, positive_slope, require_bins
-from flowkit.elementwise.numerical import Map
+from flowkit.ops.spline.api import rational_quadratic, rational_quadratic_inverse
+from flowkit.ops.spline.knots import Knots, require_bins
 
 
 @dataclass(frozen=True)
@@ -33,27 +32,20 @@ class CircularSpline:
     low: float = -math.pi
     high: float = math.pi
     least: float = 1e-3
+    knots: Knots = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require_bins(self, self.bins, self.low, self.high, self.least)
+        object.__setattr__(
+            self, "knots", Knots(self.bins, self.low, self.high, self.least, "circular")
+        )
 
     @property
     def count(self) -> int:
-        return 3 * self.bins
+        return self.knots.count
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        return self._each_turn(self._bins(params).forward, x)
+        return rational_quadratic(x, params, self.knots)
 
     def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        return self._each_turn(self._bins(params).inverse, y)
-
-    def _each_turn(self, function: Map, x: Tensor) -> tuple[Tensor, Tensor]:
-        period = self.high - self.low
-        turned = period * ((x - self.low) / period).floor()
-        y, log_slope = function(x - turned)
-        return y + turned, log_slope
-
-    def _bins(self, params: Tensor) -> Bins:
-        widths, heights, slopes = params.chunk(3, dim=1)
-        slope = positive_slope(torch.cat([slopes, slopes[:, :1]], dim=1), self.least)
-        return Bins.of(widths, heights, slope, self.low, self.high, self.least)
+        return rational_quadratic_inverse(y, params, self.knots)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from flowkit.elementwise.bins import Bins, positive_slope
+from flowkit.ops.spline.api import rational_quadratic, rational_quadratic_inverse
+from flowkit.ops.spline.knots import Knots
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class RationalQuadraticSpline:
     bins: int = 8
     bound: float = 5.0
     least: float = 1e-3
+    knots: Knots = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.bins < 2 or not 0 < self.bound < math.inf or not 0 < self.least < 1 / self.bins:
@@ -40,23 +41,16 @@ class RationalQuadraticSpline:
                 "RationalQuadraticSpline: expected bins >= 2, bound > 0 and 0 < least < 1/bins, "
                 f"got {self.bins}, {self.bound} and {self.least}"
             )
+        object.__setattr__(
+            self, "knots", Knots(self.bins, -self.bound, self.bound, self.least, "identity")
+        )
 
     @property
     def count(self) -> int:
-        return 3 * self.bins - 1
+        return self.knots.count
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        inside = x.abs() < self.bound
-        y, log_slope = self._bins(params).forward(x.where(inside, 0.0))
-        return torch.where(inside, y, x), torch.where(inside, log_slope, 0.0)
+        return rational_quadratic(x, params, self.knots)
 
     def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        inside = y.abs() < self.bound
-        x, log_slope = self._bins(params).inverse(y.where(inside, 0.0))
-        return torch.where(inside, x, y), torch.where(inside, log_slope, 0.0)
-
-    def _bins(self, params: Tensor) -> Bins:
-        widths, heights, slopes = params.split([self.bins, self.bins, self.bins - 1], dim=1)
-        end = torch.ones_like(slopes[:, :1])
-        slope = torch.cat([end, positive_slope(slopes, self.least), end], dim=1)
-        return Bins.of(widths, heights, slope, -self.bound, self.bound, self.least)
+        return rational_quadratic_inverse(y, params, self.knots)

@@ -2,7 +2,7 @@
 `reference` is the definition in plain PyTorch, `triton` holds the kernels, and `schema` is what
 PyTorch knows of them: one opaque op, its shapes and its gradient."""
 
-from flowkit.choice import Choice, implementation
+from flowkit.choice import Choice, Impl, implementation
 from flowkit.ops.coupling.api import (
     affine_coupling,
     affine_coupling_choice,
@@ -10,10 +10,18 @@ from flowkit.ops.coupling.api import (
 )
 from flowkit.ops.coupling.scale import ExpScale, Scale, SigmoidScale, SoftplusScale
 from flowkit.ops.linear.api import linear_map, linear_map_choice
+from flowkit.ops.spline.api import (
+    rational_quadratic,
+    rational_quadratic_choice,
+    rational_quadratic_inverse,
+)
+from flowkit.ops.spline.knots import Knots
 
 __all__ = [
     "Choice",
     "ExpScale",
+    "Impl",
+    "Knots",
     "Scale",
     "SigmoidScale",
     "SoftplusScale",
@@ -23,4 +31,7 @@ __all__ = [
     "implementation",
     "linear_map",
     "linear_map_choice",
+    "rational_quadratic",
+    "rational_quadratic_choice",
+    "rational_quadratic_inverse",
 ]

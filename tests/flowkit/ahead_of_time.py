@@ -18,6 +18,8 @@ from triton.compiler import ASTSource
 
 from flowkit.ops.coupling import triton as coupling
 from flowkit.ops.linear import triton as linear
+from flowkit.ops.spline import triton as spline
+from flowkit.ops.spline.knots import Knots
 
 TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16"}
 SIGMOID = {"EXPONENTIAL": False, "FIRST": 2.0, "FLOOR": 1e-4}
@@ -79,6 +81,32 @@ def linear_maps():
             )
 
 
+def splines():
+    fp32 = "*fp32"
+    for bins, ends, dtype, size, inverse in (
+        (8, "identity", torch.float32, 4096, False),  # pictures
+        (8, "identity", torch.bfloat16, 4096, True),
+        (8, "straight", torch.float32, 16, True),  # vectors, several in a block
+        (8, "circular", torch.bfloat16, 16, False),
+        (16, "identity", torch.float32, 4096, True),
+    ):
+        knots = Knots(bins, -5.0, 5.0, 1e-3, ends)
+        x, params = torch.empty(2, size), torch.empty(2, knots.count, size)
+        constants = spline._shapes(x, params, inverse, knots)[2]
+        warps = constants.pop("num_warps")
+        constants["BLOCK"] = spline.block(10**6, bins)
+        pointer = TYPES[dtype]
+        case = f"{'inverse' if inverse else 'forward'} {bins} {ends} {pointer[1:]}"
+        pointers = {"params": pointer, "x": fp32, "y": fp32, "log_slope": fp32}
+        yield f"spline {case}", spline._transform, pointers, constants, warps
+        pointers = {
+            **dict.fromkeys(("grad", "grad_log", "x", "grad_x"), fp32),
+            **dict.fromkeys(("params", "grad_params"), pointer),
+        }
+        name = f"spline backward of {case}"
+        yield name, spline._transform_backward, pointers, constants, warps
+
+
 def compiled(kernel, pointers, constants, warps, capability):
     """Sizes are taken to be multiples of 16, as those of pictures of a multiple of 32 are."""
     names = kernel.arg_names
@@ -124,7 +152,7 @@ def report(result, capability):
 if __name__ == "__main__":
     capabilities = [int(argument) for argument in sys.argv[1:]] or [80, 90]
     found = {}
-    for name, *case in (*couplings(), *linear_maps()):
+    for name, *case in (*couplings(), *linear_maps(), *splines()):
         for capability in capabilities:
             found[f"{name} sm_{capability}"] = report(compiled(*case, capability), capability)
             print(name, capability, found[f"{name} sm_{capability}"], file=sys.stderr, flush=True)

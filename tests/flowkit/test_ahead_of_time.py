@@ -67,6 +67,13 @@ def test_couplings_use_no_tensor_core(compiled):
     assert {report["tf32 products"] for report in of(compiled, "coupling").values()} == {0}
 
 
+def test_splines_load_each_width_and_height_once_and_of_the_slopes_two(compiled):
+    for name, report in of(compiled, "spline", "backward").items():
+        bins = 16 if " 16 " in name else 8
+        # Where a slope's row is in memory each of up to 4 elements of a thread finds by itself.
+        assert report["loads"] <= 1 + 2 * bins + 2 * 4, name
+
+
 def test_linear_maps_multiply_three_times_in_tf32(compiled):
     for name, report in of(compiled, "linear", "tf32 ").items():
         single = compiled[name.replace("tf32x3", "tf32")]["tf32 products"]

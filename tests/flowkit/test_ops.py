@@ -343,6 +343,7 @@ def test_ops_are_registered_without_triton():
         "import sys; sys.modules['triton'] = None; import torch, flowkit.ops\n"
         "print(torch.ops.flowkit.affine_coupling.default._schema)\n"
         "print(torch.ops.flowkit.linear_map.default._schema)\n"
+        "print(torch.ops.flowkit.rational_quadratic.default._schema)\n"
         "meta = torch.rand(2, 3, 4, device='meta')\n"
         "print(*(tuple(t.shape) for t in torch.ops.flowkit.affine_coupling("
         "meta, meta[:, :2], False, True, 2.0, 0.0)))\n"
@@ -352,5 +353,7 @@ def test_ops_are_registered_without_triton():
         "flowkit::affine_coupling(Tensor x, Tensor params, bool inverse, bool exponential, "
         "float first, float floor) -> (Tensor, Tensor)",
         "flowkit::linear_map(Tensor x, Tensor weight, Tensor? bias) -> Tensor",
+        "flowkit::rational_quadratic(Tensor x, Tensor params, bool inverse, int bins, float low, "
+        "float high, float least, str ends) -> (Tensor, Tensor)",
         "(2, 3, 4) (2,)",
     ], result.stderr

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from flowkit.choice import Choice, choose
+from flowkit.choice import Choice, Impl, choose
 from flowkit.contract import require_channels, wide
 from flowkit.ops.coupling import reference, schema
 from flowkit.ops.coupling.scale import ExpScale, Scale, SigmoidScale
 
 
 def affine_coupling(
-    x: Tensor, params: Tensor, scale_map: Scale = ExpScale(), *, impl: str | None = None
+    x: Tensor, params: Tensor, scale_map: Scale = ExpScale(), *, impl: Impl | None = None
 ) -> tuple[Tensor, Tensor]:
     """Keep the first channels of x, shift and scale the last n: y = [x₁, (x₂ + t)·s].
 
@@ -38,14 +38,14 @@ def affine_coupling(
 
 
 def affine_coupling_inverse(
-    y: Tensor, params: Tensor, scale_map: Scale = ExpScale(), *, impl: str | None = None
+    y: Tensor, params: Tensor, scale_map: Scale = ExpScale(), *, impl: Impl | None = None
 ) -> tuple[Tensor, Tensor]:
     """The inverse of `affine_coupling`: x = [y₁, y₂ / s - t] and -Σ log s (B,)."""
     return _run(y, params, scale_map, impl, inverse=True)
 
 
 def affine_coupling_choice(
-    x: Tensor, params: Tensor, scale_map: Scale = ExpScale(), *, impl: str | None = None
+    x: Tensor, params: Tensor, scale_map: Scale = ExpScale(), *, impl: Impl | None = None
 ) -> Choice:
     """The implementation that `affine_coupling` and its inverse would run, and why."""
 
@@ -58,7 +58,7 @@ def affine_coupling_choice(
 
 
 def _run(
-    x: Tensor, params: Tensor, scale_map: Scale, impl: str | None, *, inverse: bool
+    x: Tensor, params: Tensor, scale_map: Scale, impl: Impl | None, *, inverse: bool
 ) -> tuple[Tensor, Tensor]:
     require_channels("affine_coupling", x)
     require_channels("affine_coupling (params)", params)

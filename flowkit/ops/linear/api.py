@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flowkit.choice import Choice, choose
+from flowkit.choice import Choice, Impl, choose
 from flowkit.contract import require_channels, wide
 from flowkit.ops.linear import reference, schema
 
@@ -15,7 +15,7 @@ strength of cuBLAS: C/4 multiply-adds per byte, and an H100 does some 8 per byte
 
 
 def linear_map(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: str | None = None
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: Impl | None = None
 ) -> Tensor:
     """y[b, :, s] = W·x[b, :, s] + bias at every place s, in float32, or float64 for float64 x.
 
@@ -60,7 +60,7 @@ def linear_map(
 
 
 def linear_map_choice(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: str | None = None
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: Impl | None = None
 ) -> Choice:
     """The implementation that `linear_map` would run, and why."""
 

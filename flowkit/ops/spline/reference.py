@@ -1,28 +1,46 @@
-"""The bins that rational-quadratic splines share."""
+"""The definition of the rational-quadratic spline, in plain PyTorch."""
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from flowkit.elementwise.numerical import Map
+from flowkit.ops.spline.knots import Knots
+from flowkit.ops.spline.straight import straight_on
+
+
+def rational_quadratic(x: Tensor, params: Tensor, knots: Knots) -> tuple[Tensor, Tensor]:
+    return _map(x, params, knots, inverse=False)
+
+
+def rational_quadratic_inverse(y: Tensor, params: Tensor, knots: Knots) -> tuple[Tensor, Tensor]:
+    return _map(y, params, knots, inverse=True)
+
+
+def _map(x: Tensor, params: Tensor, knots: Knots, *, inverse: bool) -> tuple[Tensor, Tensor]:
+    bins = Bins.of(params, knots)
+    function = bins.inverse if inverse else bins.forward
+    low, high = knots.low, knots.high
+    if knots.ends == "circular":
+        turned = (high - low) * ((x - low) / (high - low)).floor()
+        y, log_slope = function(x - turned)
+        return y + turned, log_slope
+    if knots.ends == "identity":
+        inside = (x > low) & (x < high)
+        y, log_slope = function(x.where(inside, (low + high) / 2))
+        return torch.where(inside, y, x), torch.where(inside, log_slope, 0.0)
+    first, last = ((-1 if inverse else 1) * bins.slope[:, end].log() for end in (0, -1))
+    return straight_on(function, x, low, high, (low, first), (high, last))
 
 
 class Bins(NamedTuple):
     """A monotone map of an interval onto itself, by K rational-quadratic pieces for each element.
 
-    In a bin of width w, height h, slope s = h/w and end slopes d₀, d₁, with ξ = (x - x₀)/w:
-
-        y = y₀ + h·(s·ξ² + d₀·ξ(1-ξ)) / (s + (d₀ + d₁ - 2s)·ξ(1-ξ))
-        dy/dx = s²·(d₁·ξ² + 2s·ξ(1-ξ) + d₀·(1-ξ)²) / (s + (d₀ + d₁ - 2s)·ξ(1-ξ))²
-
     left, width, bottom and height are (B, K, n, *S), slope (B, K + 1, n, *S); no result is outside
-    of [low, high]. Durkan et al., Neural spline flows, 2019, arXiv:1906.04032, §3.1, eq. 4-8, and
-    appendix A.
+    of [low, high].
     """
 
     left: Tensor
@@ -34,11 +52,15 @@ class Bins(NamedTuple):
     high: float
 
     @staticmethod
-    def of(
-        widths: Tensor, heights: Tensor, slope: Tensor, low: float, high: float, least: float
-    ) -> Bins:
-        """From raw widths and heights, whose softmax are the shares of [low, high]."""
-        count = widths.shape[1]
+    def of(params: Tensor, knots: Knots) -> Bins:
+        count, low, high, least = knots.bins, knots.low, knots.high, knots.least
+        widths, heights, slopes = params.split([count, count, knots.count - 2 * count], dim=1)
+        if knots.ends == "circular":
+            slopes = torch.cat([slopes, slopes[:, :1]], dim=1)
+        slope = least + F.softplus(slopes + knots.offset)
+        if knots.ends == "identity":
+            end = torch.ones_like(slopes[:, :1])
+            slope = torch.cat([end, slope, end], dim=1)
         width, height = (
             (high - low) * (least + (1 - least * count) * raw.softmax(1))
             for raw in (widths, heights)
@@ -82,40 +104,3 @@ def _within(value: Tensor, low: float, high: float) -> Tensor:
 def _log_slope(xi: Tensor, s: Tensor, d0: Tensor, d1: Tensor) -> Tensor:
     top = d1 * xi**2 + 2 * s * xi * (1 - xi) + d0 * (1 - xi) ** 2
     return 2 * s.log() + top.log() - 2 * (s + (d0 + d1 - 2 * s) * xi * (1 - xi)).log()
-
-
-def positive_slope(raw: Tensor, least: float) -> Tensor:
-    """least + log(1 + e^(raw + offset)), which is 1 at raw = 0."""
-    return least + F.softplus(raw + math.log(math.expm1(1 - least)))
-
-
-End = tuple[Tensor | float, Tensor]
-"""Value and logarithm of the slope, (B, n, *S), at an end of an interval."""
-
-
-def straight_on(
-    function: Map, x: Tensor, low: float, high: float, first: End, last: End
-) -> tuple[Tensor, Tensor]:
-    """A map of [low, high] beyond it, along the tangents at its ends, `first` and `last`.
-
-    (Rounding may lead the map itself far off there, where it bends sharply.)
-    """
-    y, log_slope = function(x.clamp(low, high))
-    for beyond, end, (value, log) in ((x < low, low, first), (x > high, high, last)):
-        y = torch.where(beyond, value + (x - end) * log.exp(), y)
-        log_slope = torch.where(beyond, log, log_slope)
-    return y, log_slope
-
-
-def require_bins(who: object, bins: int, low: float, high: float, least: float) -> None:
-    """Raise unless there can be such bins.
-
-    Raises:
-        ValueError: there can't.
-    """
-    finite = math.isfinite(low) and math.isfinite(high)
-    if bins < 2 or not low < high or not finite or not 0 < least < 1 / bins:
-        raise ValueError(
-            f"{type(who).__name__}: expected bins >= 2, low < high and 0 < least < 1/bins, "
-            f"got {bins}, {low}, {high} and {least}"
-        )
