@@ -102,10 +102,10 @@ class Given(Bijection, HoldsCondition):
 
 @dataclass(frozen=True)
 class Example:
-    """One way to build a layer, and the input it takes: what `flowkit.testing` checks.
+    """One way to build a layer or a density, and the input it takes: what `flowkit.testing` checks.
 
     Args:
-        build: makes a fresh layer.
+        build: makes a fresh layer; a density for `flowkit.testing.check_flow`.
         shape: shape of one sample on the data side, without the batch axis, e.g. (C, H, W).
         cond_shape: shape of one sample's condition, a mapping of such shapes, or None.
         name: tells the examples of one layer apart.
@@ -114,7 +114,7 @@ class Example:
         tolerance: of the inverse, where it is found numerically; 0 if it is exact but for rounding.
     """
 
-    build: Callable[[], Bijection]
+    build: Callable[[], Any]
     shape: Shape
     cond_shape: Shape | Mapping[str, Shape] | None = None
     name: str = ""

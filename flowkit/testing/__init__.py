@@ -16,6 +16,9 @@ input in float64, where raising an error is no fault. `flowkit.ask` asks a net i
 (and under autocast it may answer in bfloat16: `flowkit.wide` the answer); `flowkit.sum_logdet`,
 `zero_logdet` and `same_logdet` make log-dets of the right shape and precision.
 
+`check_elementwise(how)` does likewise for an elementwise map, which then works in every family, and
+`check_flow(example)` for a density, whose `build` makes a `Flow`, a `Dequantized` or one of yours.
+
 A failure names the smallest case. Needs the packages of the extra `flowkit[testing]`.
 """
 
@@ -33,6 +36,7 @@ from flowkit.testing.checks import (
     check_given,
     check_gradients,
     check_independent_samples,
+    check_initialize,
     check_logdet,
     check_logdet_in_place,
     check_low_precision,
@@ -44,6 +48,8 @@ from flowkit.testing.checks import (
 )
 from flowkit.testing.discover import all_examples, all_layers
 from flowkit.testing.draws import Draw
+from flowkit.testing.elementwise import check_elementwise
+from flowkit.testing.flow import check_flow
 from flowkit.testing.parametrize import parametrize_with_checks
 from flowkit.testing.randomize import random_inputs, randomized
 
@@ -57,13 +63,16 @@ __all__ = [
     "check_condition",
     "check_copies",
     "check_density",
+    "check_elementwise",
     "check_empty_batch",
     "check_exports",
     "check_extremes",
+    "check_flow",
     "check_fold",
     "check_given",
     "check_gradients",
     "check_independent_samples",
+    "check_initialize",
     "check_logdet",
     "check_logdet_in_place",
     "check_low_precision",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import biject_to
 
 from flowkit.combine.parts import require_bijection
 from flowkit.contract import Bijection, Cond, Example
 from flowkit.testing.draws import LAYOUTS, Draw
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def randomized(example: Example, seed: int, dtype: torch.dtype = torch.float32) -> Bijection:
@@ -24,14 +26,20 @@ def randomized(example: Example, seed: int, dtype: torch.dtype = torch.float32) 
     Raises:
         TypeError: what `build` makes isn't a bijection that is ready for use.
     """
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layer = require_bijection(example, example.build())
-        for parameter in layer.parameters():
-            if parameter.requires_grad and parameter.numel():
-                fan_in = parameter.numel() // parameter.shape[0] if parameter.dim() > 1 else 1
-                parameter.add_(0.3 / fan_in**0.5 * torch.randn_like(parameter))
-    return layer.to(dtype)
+        return moved(layer).to(dtype)
+
+
+@torch.no_grad()
+def moved(module: Module) -> Module:
+    """The module after that noise, from torch's own generator, was added to its parameters."""
+    for parameter in module.parameters():
+        if parameter.requires_grad and parameter.numel():
+            fan_in = parameter.numel() // parameter.shape[0] if parameter.dim() > 1 else 1
+            parameter.add_(0.3 / fan_in**0.5 * torch.randn_like(parameter))
+    return module
 
 
 def random_inputs(example: Example, draw: Draw) -> tuple[Tensor, Cond]:

@@ -594,6 +594,23 @@ class StateChanged(Sound):
         return super().forward(x, cond)
 
 
+class InitializedBesideBefore(SoundUnconditional):
+    """Initialisation forgets one of two parameters, which stays as it was."""
+
+    @torch.no_grad()
+    def initialize_from(self, x):
+        self.log_scale.copy_(-x.transpose(0, 1).flatten(1).std(1).log())
+
+
+class InitializedFurther(SoundUnconditional):
+    """A second initialisation goes on from the first."""
+
+    @torch.no_grad()
+    def initialize_from(self, x):
+        self.gain.zero_()
+        self.log_scale.sub_(x.transpose(0, 1).flatten(1).std(1).log())
+
+
 class InitializedByFirstBatch(Sound):
     """ActNorm as it is often written: the first forward sets the scale."""
 

@@ -33,6 +33,7 @@ from flowkit import (
     apply,
     solve,
 )
+from flowkit.ops.coupling.scale import scale_and_log
 from flowkit.testing.checks import check_logdet, check_round_trip
 
 MAPS = [
@@ -435,6 +436,19 @@ def test_spline_of_extreme_numbers_can_still_be_inverted(size):
     # Slopes down to `least` and bins of a thousandth of the interval: the conditioning is up to
     # 1e6 times float64's rounding of a bound of 5, and squared in a bin whose ends are both flat.
     torch.testing.assert_close(back, x, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_one_curve_is_a_straight_line(inverse):
+    """logit(sigmoid(a·x + b)) = a·x + b, and the ε that is left to x is of the map's own slope."""
+    how = DeepSigmoid(1, rate=ExpScale(3.0), spread=0.0, least=0.2)
+    x, params = inputs(how)
+    rate, offset = scale_and_log(how.rate, params[:, 1])[0], params[:, 2]
+    expected = 0.8 * (rate * x + offset) + 0.2 * x
+    if inverse:
+        torch.testing.assert_close(how.inverse(expected, params)[0], x)
+    else:
+        torch.testing.assert_close(how.forward(x, params)[0], expected)
 
 
 def test_nan_stays_nan():

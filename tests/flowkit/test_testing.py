@@ -26,6 +26,7 @@ from flowkit.testing import (
     check_given,
     check_gradients,
     check_independent_samples,
+    check_initialize,
     check_logdet,
     check_logdet_in_place,
     check_low_precision,
@@ -119,6 +120,8 @@ DEFECTS = [
     ("FoldInPlace", check_fold, r"fold: expected the layer's state unchanged, .*\['gain'\]"),
     ("FoldRoundedApart", check_fold, r"folded, in bfloat16: expected the log-det of its own map"),
     ("ElsewhereWithoutGradients", check_reversible, r"with nothing kept: expected the same value"),
+    ("InitializedBesideBefore", check_initialize, r"whatever it was before: .* another \['gain"),
+    ("InitializedFurther", check_initialize, r"whatever it was before: .*\['log_scale'\]"),
     ("NumPyOnTheWay", check_exports, r"expected torch.export to take it, got RuntimeError"),
     ("GraphBreak", check_compiles, r"expected torch.compile\(fullgraph=True\) to take it, got"),
 ]
@@ -179,7 +182,8 @@ def test_every_check_is_run_and_public():
         if name.startswith("check_") and value.__module__ == info.name
     }
     assert found == {check.__name__ for check in all_checks()}
-    assert found | {"check_bijection"} == {n for n in testing.__all__ if n.startswith("check_")}
+    others = {"check_bijection", "check_elementwise", "check_flow"}
+    assert found | others == {n for n in testing.__all__ if n.startswith("check_")}
 
 
 def test_check_bijection_runs_every_check_on_every_example():

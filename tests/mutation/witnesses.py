@@ -8,7 +8,9 @@ import re
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ from mutation.planting import in_a_process
 
 FLOWKIT = str(ROOT / "flowkit") + "/"
 CALLS = ROOT / "runs" / "mutation" / "calls.jsonl"
-CHECKS_FILE = "test_layers.py"
+LAYERS, OTHERS = "test_layers.py", "test_maps_and_densities.py"
+"""Where the checks are run on layers, and on elementwise maps and densities."""
 TEST_FILES = 4
 """So many test files are asked, those that name most often what a file defines."""
-FIRST_CHECKS = ("round_trip", "logdet", "fold", "given", "shapes", "extremes", "gradients")
+FIRST_CHECKS = ("keeps_its_word", "round_trip", "logdet", "fold", "given", "shapes")
 NOT_ASKED = ("compiles", "exports")
 """Checks that take long for what they notice."""
 OTHER_TESTS = ("kernels", "ahead_of_time", "gpu_messages", "docstrings", "peers", "testing")
@@ -67,10 +70,12 @@ class Witnesses:
         self.tests: dict[str, list[pytest.Item]] = defaultdict(list)
         for item in items:
             case = item.get_closest_marker("flowkit_case")
-            if case is not None and item.path.name == CHECKS_FILE:
+            if case is not None and item.path.name == LAYERS:
                 key = f"{case.kwargs['layer']}, {case.kwargs['example']}"
                 if key.startswith("flowkit.") and case.kwargs["check"] not in NOT_ASKED:
                     self.checks[key][case.kwargs["check"]] = item
+            elif item.path.name == OTHERS and "keeps_its_word" in item.name:
+                self.checks[item.nodeid]["keeps_its_word"] = item
             elif item.path.stem.removeprefix("test_") not in OTHER_TESTS:
                 self.tests[item.path.name].append(item)
         self.known = _read()
@@ -102,12 +107,13 @@ class Witnesses:
     def _see_examples(self) -> None:
         missing = [key for key in self.checks if key not in self.known]
         if missing:
-            found = in_a_process(lambda: [_calls(self._example(key)) for key in missing], 300)
+            found = in_a_process(lambda: [_calls(self._use_of(key)) for key in missing], 300)
             self._learn(missing, found)
 
-    def _example(self, key: str) -> Any:
+    def _use_of(self, key: str) -> Callable[[], object]:
         (item, *_) = self.checks[key].values()
-        return item.callspec.params["check"].example  # pyright: ignore[reportAttributeAccessIssue]
+        parameters = item.callspec.params  # pyright: ignore[reportAttributeAccessIssue]
+        return partial(_use, parameters["check"].example) if "check" in parameters else item.runtest
 
     def _learn(self, keys: list[str], found: Any) -> None:
         """What was seen; where the process that saw it ended, that none calls anything."""
@@ -125,9 +131,9 @@ def _first(by_check: dict[str, pytest.Item]) -> list[pytest.Item]:
     return [by_check[c] for c in sorted(by_check, key=lambda c: order.get(c, len(order)))]
 
 
-def _calls(example: Any) -> tuple[float, list[str]]:
-    """How long it takes to use an example's layer, and which functions of flowkit that calls; none
-    if it fails."""
+def _calls(use: Callable[[], object]) -> tuple[float, list[str]]:
+    """How long a use of something takes, and which functions of flowkit it calls; none if it
+    fails."""
     called: set[str] = set()
 
     def see(frame, event, argument):
@@ -139,7 +145,7 @@ def _calls(example: Any) -> tuple[float, list[str]]:
     sys.settrace(see)
     started = time.process_time()
     try:
-        _use(example)
+        use()
     except Exception:
         called.clear()
     finally:
@@ -175,7 +181,7 @@ def naming_tests(path: Path) -> list[str]:
     words = words_of(path)
     counted = Counter()
     for test in sorted((ROOT / "tests" / "flowkit").glob("test_*.py")):
-        if test.stem.removeprefix("test_") not in OTHER_TESTS and test.name != CHECKS_FILE:
+        if test.stem.removeprefix("test_") not in OTHER_TESTS and test.name not in (LAYERS, OTHERS):
             counted[test.name] = len(words.findall(test.read_text()))
     return [name for name, count in counted.most_common(TEST_FILES) if count]
 

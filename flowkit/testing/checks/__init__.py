@@ -12,6 +12,7 @@ from flowkit.testing.checks.fold import check_fold
 from flowkit.testing.checks.given import check_given
 from flowkit.testing.checks.gradients import check_gradients
 from flowkit.testing.checks.in_place import check_logdet_in_place
+from flowkit.testing.checks.initialize import check_initialize
 from flowkit.testing.checks.logdet import check_logdet
 from flowkit.testing.checks.precision import check_low_precision
 from flowkit.testing.checks.pure import check_pure
@@ -46,6 +47,7 @@ def all_checks() -> tuple[Check, ...]:
         check_given,
         check_fold,
         check_reversible,
+        check_initialize,
         check_exports,
         check_compiles,
     )
