@@ -140,6 +140,17 @@ def test_a_job_tells_what_its_file_says(http):
     assert Image.open(io.BytesIO(kept)).getexif()[271] == "Camera"
 
 
+def test_where_it_guesses_and_how_well_it_fits(http):
+    job = submit(http)
+    done(http, job)
+    shown = http.get(f"/v1/jobs/{job['id']}/uncertainty")
+    assert Image.open(io.BytesIO(shown.content)).size == (21, 14)
+    score = http.get(f"/v1/jobs/{job['id']}/score").json()
+    assert set(score) == {"bits", "mismatch", "distance", "stops", "exposure_stops"}
+    assert isinstance(score["bits"], float)
+    http.delete(f"/v1/jobs/{job['id']}")
+
+
 def test_another_version_of_a_job_needs_no_second_upload(http):
     first = submit(http)
     done(http, first)

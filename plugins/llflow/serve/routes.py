@@ -126,6 +126,27 @@ async def preview(request: Request, name: str, light: Annotated[Light, Query()])
     return Response(content, media_type=media_type)
 
 
+@router.get(
+    "/jobs/{name}/uncertainty", tags=["jobs"], response_class=Response, responses=openapi.PICTURE
+)
+async def uncertainty(request: Request, name: str) -> Response:
+    """Where samples of the picture differ, dark for nowhere: a PNG, smaller than a preview."""
+    service = service_of(request)
+    job = service.jobs.get(name)
+    _require_done(job)
+    return Response(await service.network.call("uncertainty", job.folder), media_type="image/png")
+
+
+@router.get("/jobs/{name}/score", tags=["jobs"])
+async def score(request: Request, name: str) -> dict[str, float | None]:
+    """How well the bright picture fits the dark one, of a small version: `llflow score`'s numbers,
+    and one standard deviation of the predicted exposure in stops."""
+    service = service_of(request)
+    job = service.jobs.get(name)
+    _require_done(job)
+    return await service.network.call("score", job.folder)
+
+
 def _told(jobs: Jobs, job: Job) -> dict[str, Any]:
     problem = None if job.problem is None else job.problem.content()
     return {

@@ -27,8 +27,9 @@ class Service:
     def __init__(self, network: partial[Network], limits: Limits, sha256: str) -> None:
         self.limits, self.sha256 = limits, sha256
         self.jobs = Jobs(limits)
-        self.network = Worker(network, limits.seconds)
-        self.darkroom = Worker(partial(Darkroom, limits.pixels), limits.seconds)
+        # Each job may be computed, and asked for one thing more.
+        self.network = Worker(network, limits.seconds, 2 * limits.waiting)
+        self.darkroom = Worker(partial(Darkroom, limits.pixels), limits.seconds, limits.waiting)
 
     async def start(self) -> None:
         """Wait until pictures can be computed, if they can't be already.

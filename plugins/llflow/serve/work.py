@@ -6,6 +6,7 @@ anything is clipped, which any light is made from; and `small.pt`, both at the s
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from PIL import ExifTags, Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from llflow.distribution.likelihood import score
+from llflow.distribution.spread import exposure_stops, uncertainty
 from llflow.enhancement import AUTO, enhance, unclipped
 from llflow.network import checkpoint
 from llflow.picture import files
 from llflow.picture import light as linear
+from llflow.picture.heat import colored
 from llflow.serve.asked import Asked, Drawing, Finish, Light
 
 SCREEN = 1280  # pixels of a preview's longer side
@@ -48,6 +52,8 @@ _SHOWN_INNER = (
     ExifTags.Base.LensModel,
 )
 _LONGEST = 200  # characters of a value
+_MAP = 512  # pixels of the longer side, where many samples are drawn
+_SAMPLES = 6
 
 
 class Network:
@@ -85,11 +91,11 @@ class Network:
         drawing = {name: arguments[name] for name in (*Drawing.model_fields, "precision")}
         bright = unclipped(self.model, picture.image, **drawing)
         torch.save(bright, folder / "bright.pt")
-        small = {"before": _small(picture.image), "after": _small(bright)}
+        small = {"before": _reduced(picture.image), "after": _reduced(bright)}
         if picture.alpha is not None:
             alpha = torch.from_numpy(picture.alpha.astype(np.float32))[None]
             white = 1.0 if picture.bits == files.FLOAT else np.iinfo(picture.alpha.dtype).max
-            small["alpha"] = _small(alpha / white)
+            small["alpha"] = _reduced(alpha / white)
         torch.save(small, folder / "small.pt")
         _, height, width = picture.image.shape
         return {
@@ -103,6 +109,21 @@ class Network:
             "exif": _told(picture.exif),
             "lost": list(picture.lost),
         }
+
+    def uncertainty(self, folder: Path) -> bytes:
+        """A PNG of where samples of the small picture differ, from none to most."""
+        dark = _reduced(_opened(folder)["before"], _MAP)
+        spread = uncertainty(self.model, dark, samples=_SAMPLES, precision=self.precision)
+        encoded = BytesIO()
+        colored(spread / spread.max().clamp(min=1e-6)).save(encoded, format="PNG")
+        return encoded.getvalue()
+
+    def score(self, folder: Path) -> dict[str, float | None]:
+        """How well the small bright picture fits the dark one, as `llflow score` has it."""
+        small = _opened(folder)
+        dark, bright = (_reduced(small[name].clamp(0, 1), _MAP) for name in ("before", "after"))
+        (found,) = score(self.model, dark, [bright])
+        return asdict(found) | {"exposure_stops": exposure_stops(self.model, dark)}
 
 
 class Darkroom:
@@ -126,7 +147,7 @@ class Darkroom:
 
     def preview(self, folder: Path, light: Light) -> tuple[bytes, str]:
         """A small JPEG in this light, or a PNG where something is transparent; and its type."""
-        small = torch.load(folder / "small.pt", weights_only=True)
+        small = _opened(folder)
         alpha = small.get("alpha")
         image = files.to_pil(_in_light(small["before"], small["after"], light))
         encoded = BytesIO()
@@ -160,10 +181,14 @@ def _write(path: Path, picture: files.Picture, finish: Finish) -> dict[str, Any]
     return {"path": path, "media_type": media_type, "lost": [*picture.lost, *lost]}
 
 
-def _small(image: Tensor) -> Tensor:
-    """(C, H, W) at the size of a screen, if it is larger."""
+def _opened(folder: Path) -> dict[str, Tensor]:
+    return torch.load(folder / "small.pt", weights_only=True)
+
+
+def _reduced(image: Tensor, side: int = SCREEN) -> Tensor:
+    """(C, H, W) with a longer side of at most this many pixels."""
     height, width = image.shape[1:]
-    share = SCREEN / max(height, width)
+    share = side / max(height, width)
     if share >= 1:
         return image
     size = [max(1, round(height * share)), max(1, round(width * share))]

@@ -29,10 +29,12 @@ class Worker:
     Args:
         make: a picklable function that makes the object whose methods are the tasks.
         seconds: a task may take.
+        waiting: calls that may wait or be done at once.
     """
 
-    def __init__(self, make: Callable[[], object], seconds: float) -> None:
-        self.make, self.seconds = make, seconds
+    def __init__(self, make: Callable[[], object], seconds: float, waiting: int) -> None:
+        self.make, self.seconds, self.waiting = make, seconds, waiting
+        self._calls = 0
         self._lock = asyncio.Lock()
         self._process: Any = None
         self._connection: Connection | None = None
@@ -56,10 +58,16 @@ class Worker:
         Raises:
             Problem: what went wrong, for the client.
         """
-        async with self._lock:
-            await self._ready()
-            begin()
-            return await self._answer((task, arguments), self.seconds)
+        if self._calls >= self.waiting:
+            raise Problem(503, f"{self._calls} requests are waiting already", 1)
+        self._calls += 1
+        try:
+            async with self._lock:
+                await self._ready()
+                begin()
+                return await self._answer((task, arguments), self.seconds)
+        finally:
+            self._calls -= 1
 
     def stop(self) -> None:
         """End the process, now."""

@@ -140,6 +140,41 @@ async function draw(picture, temperature) {
   show();
 }
 
+// --- doubt
+
+async function doubt(picture, wanted) {
+  picture.doubted = wanted;
+  show();
+  if (!wanted || picture.shown.doubt) return;
+  const tell = (text) => say(picture, text);
+  try {
+    tell("Drawing samples.");
+    await picture.keep("doubt", await picture.base.get("uncertainty", {}, tell));
+    tell("Yellow is where it guesses.");
+  } catch (error) {
+    picture.doubted = false;
+    fail(picture, error);
+  }
+  show();
+}
+
+async function rate(picture) {
+  const tell = (text) => say(picture, text);
+  try {
+    tell("Rating.");
+    const score = await (await picture.version.get("score", {}, tell)).json();
+    const sure = score.exposure_stops;
+    picture.fit =
+      `Its latents are ${score.mismatch.toFixed(3)} nats from what is expected, ` +
+      `${score.bits.toFixed(2)} bits per dimension; less is better.` +
+      (sure === null ? "" : ` The light is sure within ±${sure.toFixed(2)} stops.`);
+    tell("");
+  } catch (error) {
+    fail(picture, error);
+  }
+  show();
+}
+
 // --- saving
 
 async function download(picture) {
@@ -193,6 +228,10 @@ function show() {
   $("strength-shown").value = `${Math.round(100 * light.strength)} %`;
   $("temperature-shown").value = Number($("temperature").value).toFixed(1);
   $("draw").disabled = current.drawing;
+  $("show-doubt").checked = Boolean(current.doubted);
+  put($("doubt"), shown.doubt);
+  $("doubt").hidden = !(current.doubted && shown.doubt);
+  if ($("fit").textContent !== (current.fit ?? "")) $("fit").textContent = current.fit ?? "";
   fill($("samples"), samples());
   fill($("about"), about(picture));
 }
@@ -231,6 +270,7 @@ function samples() {
     const text = index ? `Sample ${index}` : "Most typical";
     const onclick = () => {
       current.version = version;
+      current.fit = "";
       show();
       relight(current);
     };
@@ -289,6 +329,8 @@ $("reset").addEventListener("click", () => {
 });
 $("temperature").addEventListener("input", show);
 $("draw").addEventListener("click", () => draw(current, Number($("temperature").value)));
+$("show-doubt").addEventListener("change", (event) => doubt(current, event.target.checked));
+$("rate").addEventListener("click", () => rate(current));
 $("cancel").addEventListener("click", () => {
   const going = current.drawing ? current.samples : [current.base];
   going.at(-1)?.cancel();

@@ -48,8 +48,10 @@ async function ask(path, options, say) {
 function ended(id, signal, tell) {
   return new Promise((resolve, reject) => {
     const events = new EventSource(`/v1/jobs/${id}/events`);
+    const over = new AbortController();
     const stop = (how, what) => {
       events.close();
+      over.abort();
       how(what);
     };
     events.onmessage = (event) => {
@@ -60,10 +62,11 @@ function ended(id, signal, tell) {
       else tell(job);
     };
     events.onerror = () => stop(reject, new Problem(404, "The service has gone."));
-    signal.addEventListener("abort", () => {
+    const cancel = () => {
       fetch(`/v1/jobs/${id}`, { method: "DELETE" }).catch(() => {});
       stop(reject, signal.reason);
-    });
+    };
+    signal.addEventListener("abort", cancel, { signal: over.signal });
   });
 }
 
@@ -116,7 +119,7 @@ export class Version {
     this.forget();
   }
 
-  // preview or result, as the settings after the network have it
+  // preview, result, uncertainty or score; the first two with settings of what follows the network
   async get(what, settings, say) {
     for (;;) {
       const { id } = await this.computed(say);
@@ -133,5 +136,6 @@ export class Version {
 
 function progress(job) {
   if (job.status === "computing") return `Computing, ${Math.round(job.seconds)} s.`;
+  if (job.ahead === 0) return "It is next.";
   return job.ahead === 1 ? "One picture is before it." : `${job.ahead} pictures are before it.`;
 }
