@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import measure
 import torch
-from live_bytes import LiveBytes
+from llflow.network.live_bytes import LiveBytes
 from measure import Target
 from plain_llflow import PlainLLFlow
 from torch import Tensor, nn

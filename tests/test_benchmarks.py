@@ -19,7 +19,7 @@ import samples
 import torch
 import training_step
 import training_throughput
-from live_bytes import LiveBytes
+from llflow.network.live_bytes import LiveBytes
 from measure import Spread, Target, Times, WrongResult
 from plain_llflow import PlainLLFlow
 

@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
+import tempfile
 from collections.abc import Iterable, Sequence
-from functools import partial
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from llflow.errors import LLFlowError
+from llflow.inference import (
+    Drawing,
+    NotFinite,
+    Progress,
+    TooLittleMemory,
+    decode,
+    predicted_light,
+)
+from llflow.memory import available
 from llflow.network.model import Light, LLFlow
-from llflow.network.precision import networks_in
-from llflow.network.prior import squeeze_map
+from llflow.picture import files, rows
 from llflow.picture import light as linear
-from llflow.picture import preprocess, retinex
-from llflow.picture.highlights import roll_off
+from llflow.picture.highlights import number_above, rolled_off
 from llflow.picture.inputs import Input, tensor_of
-from llflow.picture.night import keep_night
-from llflow.picture.tiles import tiles
+from llflow.picture.overview import Overview
+from llflow.picture.rows import ALL, Largest, Rows, Scratch, Whole
 
-TILE = 2048  # side in pixels: what tiny computes at once then takes some 2 GB
-LONGEST_MARGIN = 320  # beyond the reach of tiny and small
+__all__ = [
+    "AUTO",
+    "TILE",
+    "NotFinite",
+    "TooLittleMemory",
+    "bracket",
+    "brighten",
+    "draw",
+    "enhance",
+    "unclipped",
+    "variants",
+]
+
+TILE = 4096  # side in pixels
+TILE_MEMORY = 640_000_000, 7  # bytes that a tile may take, and how many more for each pixel
+STRIP_MEMORY = 130_000_000  # that strips take, of which one is computed at a time
+HELD = 250_000_000  # bytes of a result that is in memory until it is finished
 AUTO = "auto"
 MOST_STOPS = 20
 UNSURE, SURE = 1.0, 2.0  # standard deviations: a brightening that may be none, and one that isn't
-
-
-class NotFinite(LLFlowError, ArithmeticError):
-    """The network's inverse overflowed on this picture."""
 
 
 @torch.no_grad()
@@ -68,9 +86,9 @@ def enhance(
         exposure: mean of the result before `brightness`, in (0, 1); "auto" leaves it to the model.
         strength: share of the result in a blend with `image` in linear light, 0 to 1; 0 gives
             `image` itself.
-        tile: pictures with longer sides are computed in tiles of at most this side, to bound
-            memory. They overlap by as much as the network sees, so the result is the same; only
-            `large` sees further than the longest overlap, 320 pixels.
+        tile: pictures with longer sides are computed in tiles of at most this side, and in smaller
+            ones where these would take more than 640 MB and 7 bytes a pixel of the picture, or half
+            of the memory that there is. They overlap, so that the result is the same within 1/255.
         precision: of the networks: "float32", "bf16", or "auto" for bf16 where the device computes
             in it. The latent stays float32.
 
@@ -120,8 +138,51 @@ def bracket(
     original = _checked(model, image, temperature, samples, seed, tile)
     brightnesses = [*brightnesses]
     _check_light(brightnesses, exposure, strength)
-    bright = _unclipped(model, original, temperature, samples, seed, tile, precision)
+    drawing = Drawing(temperature, samples, seed, precision)
+    bright = _averaged(model, original, drawing, tile)
     return _bracketed(original, bright, brightnesses, exposure, strength)
+
+
+@torch.no_grad()
+def brighten(
+    model: LLFlow,
+    picture: files.Picture,
+    *,
+    temperature: float = 0.0,
+    samples: int = 1,
+    seed: int = 0,
+    brightness: float = 0.0,
+    exposure: float | str = AUTO,
+    strength: float = 1.0,
+    tile: int = TILE,
+    precision: str = "float32",
+    max_memory: int | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> files.Picture:
+    """`enhance` of a file's picture, whose result is made strip by strip as it is written.
+
+    Beside the samples that the file holds, a tile of the picture at a time is in memory, and the
+    network's result if it is small; else it is in a temporary file.
+
+    Args: as `enhance` has them, and
+        max_memory: bytes that this may take, the picture among it; if None half of what there is.
+        folder: of the temporary file, 12 bytes a pixel; if None the system's.
+        progress: called with the share of the network's work that is done, now and then.
+
+    Raises:
+        TooLittleMemory: `max_memory` is less than the picture and the smallest tile take.
+        OSError: no room for the temporary file.
+        Others: as `enhance` does.
+    """
+    _check_drawing(model, temperature, samples, seed, tile)
+    _check_light([brightness], exposure, strength)
+    drawing = Drawing(temperature, samples, seed, precision)
+    original = picture.shown
+    room = _Room.of(original, max_memory, picture.nbytes, folder)
+    bright = _averaged(model, original, drawing, tile, room, progress)
+    _expose(bright, exposure)
+    return picture.with_image(_Lit(original, bright, brightness, strength))
 
 
 @torch.no_grad()
@@ -147,11 +208,14 @@ def variants(
     original = _checked(model, image, temperature, samples, seed, tile)
     brightnesses = [*brightnesses]
     _check_light(brightnesses, exposure, strength)
-    drawn = [_black(original) for _ in range(samples)]
-    light, _ = _decode(model, original, drawn, temperature, seed, tile, precision)
-    typical = None if light is None else light.exposure.item()
-    finished = (_finished(original, total, light, typical) for total in drawn)
-    return [_bracketed(original, bright, brightnesses, exposure, strength) for bright in finished]
+    drawing = Drawing(temperature, samples, seed, precision)
+    made = _drawn(model, original, drawing, tile)
+    typical = None if made.light is None else made.light.exposure.item()
+    for sample in made.samples:
+        _finish(original, sample, made, typical)
+    return [
+        _bracketed(original, sample, brightnesses, exposure, strength) for sample in made.samples
+    ]
 
 
 @torch.no_grad()
@@ -170,7 +234,8 @@ def unclipped(
     Arguments and errors are those of `enhance`.
     """
     original = _checked(model, image, temperature, samples, seed, tile)
-    return _unclipped(model, original, temperature, samples, seed, tile, precision)
+    drawing = Drawing(temperature, samples, seed, precision)
+    return rows.whole(_averaged(model, original, drawing, tile))
 
 
 @torch.no_grad()
@@ -191,163 +256,186 @@ def draw(
     once for all of them. Arguments and errors are those of `enhance`.
     """
     original = _checked(model, image, temperature, samples, seed, tile)
-    drawn = [_black(original) for _ in range(samples)]
-    light, exposures = _decode(model, original, drawn, temperature, seed, tile, precision)
-    drawn = [preprocess.crop(picture, *original.shape[1:]) for picture in drawn]
-    if light is None:
+    made = _drawn(model, original, Drawing(temperature, samples, seed, precision), tile)
+    drawn = [rows.whole(sample) for sample in made.samples]
+    if made.light is None:
         return drawn
-    return [_exposed(*both) for both in zip(drawn, exposures, strict=True)]
+    pairs = zip(drawn, made.exposures, strict=True)
+    return [picture * _factor(Whole(picture), exposure) for picture, exposure in pairs]
 
 
-def _unclipped(
+@dataclass(frozen=True)
+class _Room:
+    """Where a picture is computed: bytes for a tile, and the folder for what isn't held in memory;
+    None holds everything."""
+
+    tile: int
+    folder: Path | None = None
+
+    @classmethod
+    def of(cls, picture: Rows, max_memory: int | None, held: int, folder: Path | None) -> _Room:
+        """For a picture that is `held`, in so many bytes, until its result is written."""
+        _, height, width = picture.shape
+        result = rows.BYTES * height * width
+        least, each = TILE_MEMORY
+        usual = least + each * height * width
+        there = available()
+        most = max_memory or (there // 2 if there is not None else held + usual)
+        left = most - held
+        holds = result <= min(HELD, left // 4) and 2 * held + result + STRIP_MEMORY <= most
+        if 2 * held + STRIP_MEMORY > most:
+            raise TooLittleMemory(
+                f"{height * width / 1e6:.1f} megapixels take {held / 1e6:.0f} MB twice, as read "
+                f"and as written, and {STRIP_MEMORY / 1e6:.0f} MB; the limit is "
+                f"{most / 1e6:.0f} MB (max_memory)"
+            )
+        if max_memory is None:
+            left = min(left, usual + (result if holds else 0))
+        if holds:
+            return cls(left - result)
+        return cls(left, folder or Path(tempfile.gettempdir()))
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What the network made of a picture, and what it was told and tells beside it."""
+
+    samples: list[Scratch]
+    overview: Overview
+    light: Light | None
+    exposures: list[float]
+
+
+def _averaged(
     model: LLFlow,
-    original: Tensor,
-    temperature: float,
-    samples: int,
-    seed: int,
+    original: Rows,
+    drawing: Drawing,
     tile: int,
-    precision: str,
-) -> Tensor:
-    total = _black(original)
-    light, exposures = _decode(
-        model, original, [total] * samples, temperature, seed, tile, precision
+    room: _Room | None = None,
+    progress: Progress | None = None,
+) -> Scratch:
+    """The mean of the samples, finished at the mean of their exposures."""
+    made = _drawn(model, original, drawing, tile, room, progress, averaged=True)
+    exposure = sum(made.exposures) / drawing.samples if made.exposures else None
+    (bright,) = made.samples
+    _finish(original, bright, made, exposure)
+    return bright
+
+
+def _drawn(
+    model: LLFlow,
+    original: Rows,
+    drawing: Drawing,
+    tile: int,
+    room: _Room | None = None,
+    progress: Progress | None = None,
+    *,
+    averaged: bool = False,
+) -> _Made:
+    """Each sample, or their mean alone, as the network makes it."""
+    _, height, width = original.shape
+    if room is None:
+        usual = TILE_MEMORY[0] + TILE_MEMORY[1] * height * width
+        there = available()
+        room = _Room(usual if there is None else min(usual, there // 2))
+    count = 1 if averaged else drawing.samples
+    samples = [Scratch(height, width, room.folder) for _ in range(count)]
+
+    def put(place: tuple[slice, slice], parts: Sequence[Tensor]) -> None:
+        if averaged:
+            parts = [sum(parts[1:], parts[0]) / drawing.samples]
+        for sample, part in zip(samples, parts, strict=True):
+            sample.put(*place, part)
+
+    overview = Overview.of(original)
+    light = predicted_light(model, original, overview)
+    exposures = decode(
+        model,
+        original,
+        overview,
+        light,
+        drawing,
+        put,
+        tile=tile,
+        memory=room.tile,
+        progress=progress,
     )
-    exposed = sum(exposures) / samples if exposures else None
-    return _finished(original, total / samples, light, exposed)
+    return _Made(samples, overview, light, exposures)
 
 
-def _finished(
-    original: Tensor, total: Tensor, light: Light | None, exposure: float | None
-) -> Tensor:
-    """What the network made, padded, as the result: without the padding and, with an illumination
-    branch, at this exposure, and `original` where that is to stay."""
-    bright = preprocess.crop(total, *original.shape[1:])
-    if light is None or exposure is None:
-        return bright
-    bright = roll_off(_exposed(bright, exposure))
-    needed = _needed(original, light)
-    if needed < 1:
-        bright = linear.blend(original, bright.clamp(0, 1), needed)
-    if needed == 0:
-        return bright
-    return keep_night(original, linear.keep_lights(original, bright))
+def _finish(original: Rows, bright: Scratch, made: _Made, exposure: float | None) -> None:
+    """Make of what the network made the result, in place: with an illumination branch, at this
+    exposure, and `original` where that is to stay."""
+    if made.light is None or exposure is None:
+        return
+    factor = _factor(bright, exposure)
+    top = (_brightest(bright) * factor).item()
+    needed = _needed(made.overview.mean, made.light)
+    for at, strip in rows.each(bright):
+        before = original.rows(at)
+        strip = rolled_off(strip * factor, top)
+        if needed < 1:
+            strip = linear.blend(before, strip.clamp(0, 1), needed)
+        if needed:
+            strip = linear.keep_lights(before, strip)
+            strip = torch.lerp(before, strip, made.overview.night.share(at))
+        bright.put(at, ALL, strip)
 
 
-def _bracketed(
-    original: Tensor,
-    bright: Tensor,
-    brightnesses: Sequence[float],
-    exposure: float | str,
-    strength: float,
-) -> list[Tensor]:
-    if not isinstance(exposure, str):
-        bright = bright * linear.factor_for_mean(bright, exposure)
-    results = [(linear.factor_of_stops(stops) * bright).clamp(0, 1) for stops in brightnesses]
-    return [linear.blend(original, result, strength) for result in results]
+def _factor(picture: Rows, exposure: float) -> float:
+    """By which the picture has this mean, but for what clips."""
+    mean = rows.mean_of(picture)
+    return exposure / mean if mean else 1.0
 
 
-class _Draws:
-    """What picture and seed decide of sample k, whatever else is computed beside it, on every
-    device: its noise and its exposure at a temperature."""
-
-    def __init__(self, image: Tensor, seed: int, temperature: float) -> None:
-        self.seed, self.temperature = seed, temperature
-        # Without a temperature nothing is drawn, and a large picture's digest takes its time.
-        pixels = image.contiguous().numpy().tobytes() if temperature else b""
-        self.digest = hashlib.sha256(pixels).digest()
-
-    def noise(self, index: int, height: int, width: int) -> Tensor:
-        """Standard normal noise (1, 3, height, width) in the picture's layout."""
-        return torch.randn(1, 3, height, width, generator=self._generator(f"{index}"))
-
-    def exposure(self, light: Light, index: int) -> float:
-        """exp(mean + τ·std·ε')."""
-        deviation = 0.0
-        if self.temperature:
-            normal = torch.randn((), generator=self._generator(f"{index} exposure")).item()
-            deviation = self.temperature * light.std.item() * normal
-        try:
-            return math.exp(light.mean.item() + deviation)
-        except OverflowError as error:
-            raise NotFinite(
-                "the exposure that was drawn isn't finite; expected less heat"
-            ) from error
-
-    def _generator(self, what: str) -> torch.Generator:
-        seeded = hashlib.sha256(self.digest + f"{self.seed} {what}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(seeded[:8], "big") >> 1)
+def _brightest(picture: Rows) -> Tensor:
+    """`highlights.brightest` of the whole."""
+    largest = Largest(number_above(math.prod(picture.shape)))
+    for _, strip in rows.each(picture):
+        largest.see(strip)
+    return largest.least
 
 
-def _light(model: LLFlow, image: Tensor, equalized: Tensor) -> Light | None:
-    """The illumination that the model predicts from the whole picture, before it is padded or
-    cut."""
-    if model.illumination is None:
-        return None
-    like = next(model.parameters())
-    return model.light(image[None].to(like), equalized[None].to(like))
-
-
-def _needed(image: Tensor, light: Light) -> float:
+def _needed(mean: float, light: Light) -> float:
     """Which share of the network's picture the result is: 0 where the predicted exposure is above
-    the picture's own by less than the branch's standard deviation, 1 from twice that on."""
-    mean = image.mean().item()
+    the picture's own mean by less than the branch's standard deviation, 1 from twice that on."""
     if mean == 0:
         return 0.0
     deviations = (light.mean.item() - math.log(mean)) / light.std.item()
     return min(1.0, max(0.0, (deviations - UNSURE) / (SURE - UNSURE)))
 
 
-def _black(image: Tensor) -> Tensor:
-    """Zeros of the size that `image` has once it is padded."""
-    return torch.zeros(3, *preprocess.pad(image[0]).shape)
+def _expose(bright: Scratch, exposure: float | str) -> None:
+    """Multiply the picture, in place, so that it has this mean; "auto" leaves it."""
+    if isinstance(exposure, str):
+        return
+    factor = linear.factor_for_mean(bright, exposure)
+    for at, strip in rows.each(bright):
+        bright.put(at, ALL, strip * factor)
 
 
-def _decode(
-    model: LLFlow,
-    image: Tensor,
-    totals: Sequence[Tensor],
-    temperature: float,
-    seed: int,
-    tile: int,
-    precision: str,
-) -> tuple[Light | None, list[float]]:
-    """Add sample k to the k-th of `totals`, which may be one and the same, and tell what light the
-    model predicts and each sample's exposure; None and nothing without an illumination branch."""
-    equalized = retinex.equalize(image)
-    light = _light(model, image, equalized)
-    draws = _Draws(image, seed, temperature)
-    low = preprocess.pad(preprocess.network_input(image, equalized))[None]
-    height, width = low.shape[2:]
-    like = next(model.parameters())
-    over = None if light is None else preprocess.pad(light.over(*image.shape[1:]))
-    for part in tiles(height, width, tile, min(model.config.reach, LONGEST_MARGIN)):
-        here = (..., *part.outer)
-        with networks_in(precision, like.device):
-            cond = model.condition(low[here].to(like), light, None if over is None else over[here])
-            # For one sample, work done ahead would only cost.
-            sample = (
-                model.flow.given(cond).sample_with
-                if len(totals) > 1
-                else partial(model.flow.sample, cond)
-            )
-        for index, total in enumerate(totals):
-            noise = None
-            if temperature:
-                noise = squeeze_map(draws.noise(index, height, width)[here])
-            with networks_in(precision, like.device):
-                bright = sample(temperature=temperature, noise=noise)[0]
-            if not bright.isfinite().all():
-                raise NotFinite("the network's result isn't finite; other weights may do better")
-            total[(..., *part.place)] += bright[(..., *part.inner)].float().cpu()
-    if light is None:
-        return None, []
-    return light, [draws.exposure(light, index) for index in range(len(totals))]
+def _bracketed(
+    original: Rows,
+    bright: Scratch,
+    brightnesses: Sequence[float],
+    exposure: float | str,
+    strength: float,
+) -> list[Tensor]:
+    _expose(bright, exposure)
+    return [rows.whole(_Lit(original, bright, stops, strength)) for stops in brightnesses]
 
 
-def _exposed(picture: Tensor, exposure: float) -> Tensor:
-    """The picture with this mean, but for what clips."""
-    mean = picture.clamp(0, 1).mean().item()
-    return picture * (exposure / mean) if mean else picture
+class _Lit:
+    """A result of so many stops more, blended with the original."""
+
+    def __init__(self, original: Rows, bright: Rows, brightness: float, strength: float) -> None:
+        self.shape = original.shape
+        self._original, self._bright = original, bright
+        self._factor, self._strength = linear.factor_of_stops(brightness), strength
+
+    def rows(self, at: slice, columns: slice = ALL) -> Tensor:
+        result = (self._factor * self._bright.rows(at, columns)).clamp(0, 1)
+        return linear.blend(self._original.rows(at, columns), result, self._strength)
 
 
 def _check_light(brightnesses: Sequence[float], exposure: float | str, strength: float) -> None:
@@ -378,14 +466,9 @@ def _require_number(name: str, value: object) -> None:
 
 def _checked(
     model: LLFlow, image: Input, temperature: float, samples: int, seed: int, tile: int
-) -> Tensor:
+) -> Whole:
     """The picture as everything computes with it: (3, H, W) float32 on the CPU."""
-    if not isinstance(model, LLFlow):
-        raise TypeError(f"enhance: expected a model first (llflow.load()), got {_kind(model)}")
-    _require_number("temperature", temperature)
-    for name, value in (("samples", samples), ("seed", seed), ("tile", tile)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"enhance: expected {name} as an integer, got {value!r}")
+    _check_drawing(model, temperature, samples, seed, tile)
     image = tensor_of(image)
     shaped = image.dim() == 3 and image.shape[0] == 3 and image.numel() > 0
     if not (shaped and image.is_floating_point()):
@@ -393,9 +476,19 @@ def _checked(
             f"enhance: expected a floating-point image (3, H, W), got {image.dtype} "
             f"{tuple(image.shape)}"
         )
-    if not ((image >= 0) & (image <= 1)).all():
-        low, high = image.min().item(), image.max().item()
+    low, high = image.amin().item(), image.amax().item()
+    if not (low >= 0 and high <= 1):  # nor where they are NaN
         raise ValueError(f"enhance: expected values in [0, 1], got {low:.8g} to {high:.8g}")
+    return Whole(image.detach().float().cpu())
+
+
+def _check_drawing(model: LLFlow, temperature: float, samples: int, seed: int, tile: int) -> None:
+    if not isinstance(model, LLFlow):
+        raise TypeError(f"enhance: expected a model first (llflow.load()), got {_kind(model)}")
+    _require_number("temperature", temperature)
+    for name, value in (("samples", samples), ("seed", seed), ("tile", tile)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"enhance: expected {name} as an integer, got {value!r}")
     if not (math.isfinite(temperature) and temperature >= 0):
         raise ValueError(f"enhance: expected temperature >= 0, got {temperature}")
     if tile < 1:
@@ -404,7 +497,6 @@ def _checked(
         raise ValueError(f"enhance: expected samples >= 1, got {samples}")
     if samples > 1 and temperature == 0:
         raise ValueError("enhance: at temperature 0 all samples are the same; expected samples = 1")
-    return image.detach().float().cpu()
 
 
 def _kind(value: object) -> str:

@@ -1,16 +1,13 @@
 """Tiles cover a picture once, and a picture made of tiles is the one made in one piece."""
 
-import sys
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llflow import LARGE, SMALL, TINY, Config, LLFlow, enhance
-from llflow.enhancement import LONGEST_MARGIN
 from llflow.network.model import LeanConfig
-from llflow.picture.tiles import tiles
+from llflow.picture.tiles import LEAST, halves, sides, tiles
 
 
 @given(
@@ -77,7 +74,7 @@ def test_no_seams(model, temperature):
 
 
 def test_the_margin_is_needed(model, monkeypatch):
-    monkeypatch.setattr(sys.modules["llflow.enhancement"], "LONGEST_MARGIN", 8)
+    monkeypatch.setattr(type(model.config), "margin", 8)
     picture = 0.1 * torch.rand(3, 300, 210, dtype=torch.float64)
     difference = enhance(model, picture) - enhance(model, picture, tile=96)
     assert difference.abs().max() > 1e-4
@@ -105,7 +102,43 @@ def test_a_pixel_out_of_reach_changes_nothing(model):
     assert difference[-1] > 0
 
 
-def test_tiny_and_small_are_exact():
-    assert TINY.reach <= LONGEST_MARGIN
-    assert SMALL.reach <= LONGEST_MARGIN
-    assert LARGE.reach > LONGEST_MARGIN
+def test_small_is_exact_and_the_others_see_further():
+    assert SMALL.margin >= SMALL.reach
+    assert LARGE.margin < LARGE.reach
+    assert TINY.margin < TINY.reach
+
+
+@given(
+    *(st.integers(1, 400).map(lambda eighths: 8 * eighths) for _ in range(2)),
+    st.integers(1, 3000),
+    st.integers(100_000, 4_000_000),
+    st.integers(0, 140),
+)
+def test_sides_are_such_that_no_tile_has_more_pixels(height, width, longest, pixels, margin):
+    side = sides(height, width, longest, pixels, margin)
+    if side is None:
+        smallest = min(LEAST, 8 * -(-longest // 8)) + 2 * (8 * -(-margin // 8))
+        assert pixels < smallest**2
+        return
+    assert max(side) <= 8 * -(-longest // 8)
+    for tile in tiles(height, width, side, margin):
+        rows, columns = (span.stop - span.start for span in tile.outer)
+        assert rows * columns <= pixels
+
+
+@given(
+    *(st.integers(1, 40).map(lambda eighths: 8 * eighths) for _ in range(2)),
+    st.integers(8, 400),
+    st.integers(0, 100),
+    st.integers(0, 6),
+)
+def test_halves_cover_the_picture_once(height, width, side, margin, times):
+    parts = list(tiles(height, width, side, margin))
+    for _ in range(times):
+        parts = [half for part in parts for half in halves(part, height, width, margin)]
+    picture = torch.rand(height, width)
+    covered = torch.zeros(height, width)
+    for part in parts:
+        covered[part.place] += 1
+        assert torch.equal(picture[part.outer][part.inner], picture[part.place])
+    assert (covered == 1).all()

@@ -99,6 +99,12 @@ class Config:
         flow = 2 * 8 + self.steps * 2 * (8 + 4 + 2)
         return 3 + trunk + 4 + 8 + flow + 2
 
+    @property
+    def margin(self) -> int:
+        """By how many pixels tiles overlap to each side: the reach, up to 320 pixels, beyond which
+        only `large` sees."""
+        return min(self.reach, 320)
+
     def without_flow(self) -> Self:
         """The paper's "only encoder"."""
         return replace(self, steps=0, color_head="full")
@@ -163,6 +169,13 @@ class LeanConfig:
         encoder = 2 * 4 + 4 * (1 + 2 * (at_quarter + joined)) + 8 * (1 + 2 * at_eighth)
         flow = 2 * 8 + 2 * sum(map(lambda steps, side: steps * side, self.steps, (2, 4, 8)))
         return 1 + 16 + encoder + flow + 7
+
+    @property
+    def margin(self) -> int:
+        """By how many pixels tiles overlap to each side: the reach, up to 128 pixels. Further away
+        only the flow's steps see, which with the weights of `tiny` changes no value by a tenth of
+        1/255."""
+        return min(self.reach, 128)
 
     def without_flow(self) -> Self:
         """The paper's "only encoder"."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from llflow.network.residual import Residual, activated
 from llflow.picture import retinex
-from llflow.picture.preprocess import averaged
+from llflow.picture.preprocess import averaged, interpolated
 
 THUMBNAIL = (64, 96)  # rows and columns, of a picture that is wider than high
 DARKEST = 1 / 255
@@ -38,16 +38,30 @@ class Light:
 
     def over(self, height: int, width: int) -> Tensor:
         """The illumination (B, 1, H, W) of every pixel of the whole picture."""
-        coarse = self.exposure[:, None, None, None] * self.shape
-        return F.interpolate(coarse, (height, width), mode="bilinear")
+        return F.interpolate(self._coarse(), (height, width), mode="bilinear")
+
+    def over_part(self, size: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
+        """These rows and columns of `over(*size)`, whose indices may come in any order."""
+        return interpolated(self._coarse(), size, rows, columns)
+
+    def _coarse(self) -> Tensor:
+        return self.exposure[:, None, None, None] * self.shape
 
 
 def thumbnail(image: Tensor, equalized: Tensor) -> Tensor:
     """(B, 3, H, W) twice -> (B, 6, 64, 96), or (B, 6, 96, 64) of pictures higher than wide: log of
     the light averaged over areas, and the equalised picture averaged."""
+    size = thumbnail_size(*image.shape[-2:])
+    return of_averages(averaged(image, size), averaged(equalized, size))
+
+
+def thumbnail_size(height: int, width: int) -> tuple[int, int]:
     rows, columns = THUMBNAIL
-    size = (rows, columns) if image.shape[-1] >= image.shape[-2] else (columns, rows)
-    light, contrast = averaged(image, size), averaged(equalized, size)
+    return (rows, columns) if width >= height else (columns, rows)
+
+
+def of_averages(light: Tensor, contrast: Tensor) -> Tensor:
+    """The thumbnail of picture and equalised picture averaged (B, 3, h, w)."""
     return torch.cat([retinex.log_low(light), contrast], dim=1)
 
 

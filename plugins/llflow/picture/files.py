@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -26,6 +26,7 @@ from llflow.errors import LLFlowError, first_line
 from llflow.picture import containers, metadata, optional, profiles, tiff
 from llflow.picture import samples as levels
 from llflow.picture.metadata import Metadata
+from llflow.picture.rows import Rows, Whole, whole
 from llflow.picture.samples import FLOAT
 
 MAX_PIXELS = 50_000_000
@@ -85,8 +86,9 @@ class Picture:
     """A decoded picture, upright.
 
     Attributes:
-        image: (3, H, W) float32 sRGB in [0, 1]; grey pictures have three equal channels. What is
-            wholly transparent looks like what is visible beside it.
+        pixels: (3, H, W) float32 sRGB in [0, 1], as a tensor or made as it is asked for; grey
+            pictures have three equal channels. What is wholly transparent looks like what is
+            visible beside it.
         grey: the file holds no color.
         alpha: (H, W) opacity, uint8, uint16 or float32, as `bits` says; or None.
         format: one of `FORMATS`, by content; the one that results have, of what is only read.
@@ -100,7 +102,7 @@ class Picture:
             for a picture that is from no file.
     """
 
-    image: Tensor
+    pixels: Tensor | Rows
     grey: bool = False
     alpha: np.ndarray | None = None
     format: str = "PNG"
@@ -116,10 +118,26 @@ class Picture:
         """The EXIF block; may be empty."""
         return self.about.exif
 
-    def with_image(self, image: Tensor) -> Picture:
+    @cached_property
+    def image(self) -> Tensor:
+        """`pixels` as a tensor, which is made and stays once it is asked for."""
+        return whole(self.shown)
+
+    @property
+    def shown(self) -> Rows:
+        """`pixels`, some rows at a time."""
+        return Whole(self.pixels) if isinstance(self.pixels, Tensor) else self.pixels
+
+    @property
+    def nbytes(self) -> int:
+        """Of the file's samples."""
+        arrays = (self.stored, self.alpha)
+        return sum(array.nbytes for array in arrays if array is not None)
+
+    def with_image(self, image: Tensor | Rows) -> Picture:
         """This picture with other colors; of another size, it isn't the file's any more."""
-        same = image.shape == self.image.shape
-        return replace(self, image=image, stored=self.stored if same else None)
+        same = tuple(image.shape) == tuple(self.pixels.shape)
+        return replace(self, pixels=image, stored=self.stored if same else None)
 
 
 def read(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -432,12 +450,9 @@ def _picture(samples: np.ndarray, channels: int, like: Picture, *, palette: bool
     except ValueError as error:
         lost += (f"the color profile isn't kept ({error})",)
         profile, space = None, profiles.space_of(None, stored.shape[2])
-    image = levels.shown(space, stored, like.bits)
-    if alpha is not None:
-        levels.fill_hidden(image, alpha > 0)
     return replace(
         like,
-        image=torch.from_numpy(image),
+        pixels=levels.Shown(space, stored, like.bits, alpha),
         grey=stored.shape[2] == 1,
         alpha=alpha,
         icc_profile=profile,
@@ -533,13 +548,9 @@ def require_fits(
     if bits is not None and bits not in BITS[file_format]:
         names = ", ".join("32f" if b == FLOAT else str(b) for b in BITS[file_format])
         raise PictureError(f"{file_format} holds {names} bits a channel, and {bits} were asked for")
-    image, alpha = picture.image, picture.alpha
-    if not (image.is_floating_point() and image.dim() == 3 and len(image) == 3 and image.numel()):
-        raise PictureError(
-            f"expected a floating-point image (3, H, W), got {image.dtype} {tuple(image.shape)}"
-        )
-    if not image.isfinite().all():
-        raise PictureError("the image holds values that aren't finite")
+    image, alpha = picture.pixels, picture.alpha
+    if isinstance(image, Tensor):
+        _require_image(image)
     if alpha is None:
         return
     size, kind = tuple(image.shape[1:]), levels.kind(picture.bits)
@@ -548,6 +559,15 @@ def require_fits(
             f"expected opacity {size} of {kind}, got {alpha.shape} of {alpha.dtype}; an image of "
             "another size needs an opacity of its own"
         )
+
+
+def _require_image(image: Tensor) -> None:
+    if not (image.is_floating_point() and image.dim() == 3 and len(image) == 3 and image.numel()):
+        raise PictureError(
+            f"expected a floating-point image (3, H, W), got {image.dtype} {tuple(image.shape)}"
+        )
+    if not image.isfinite().all():
+        raise PictureError("the image holds values that aren't finite")
 
 
 def _that_fits(picture: Picture, file_format: str, bits: int | None) -> tuple[Picture, int, list]:
@@ -578,11 +598,10 @@ def _samples(picture: Picture, bits: int) -> np.ndarray:
     """(H, W, C), opacity last if there is any."""
     stored, alpha = picture.stored, picture.alpha
     channels = (1 if picture.grey else 3) if stored is None else stored.shape[2]
-    image = picture.image.detach().float().cpu().numpy()
-    out = np.empty((*image.shape[1:], channels + (alpha is not None)), levels.kind(bits))
+    out = np.empty((*picture.pixels.shape[1:], channels + (alpha is not None)), levels.kind(bits))
     space = profiles.space_of(picture.icc_profile, channels)
     visible = None if alpha is None else alpha > 0
-    levels.carried(image, space, bits, stored, picture.bits, visible, out[..., :channels])
+    levels.carried(picture.shown, space, bits, stored, picture.bits, visible, out[..., :channels])
     if alpha is not None:
         out[..., -1] = levels.of_other_bits(alpha, picture.bits, bits)
     return out

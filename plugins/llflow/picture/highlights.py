@@ -22,7 +22,11 @@ def roll_off(image: Tensor) -> Tensor:
     Reinhard, Stark, Shirley and Ferwerda, "Photographic Tone Reproduction for Digital Images",
     SIGGRAPH 2002, eq. 4, above a knee.
     """
-    top = brightest(image)
+    return rolled_off(image, brightest(image))
+
+
+def rolled_off(image: Tensor, top: float) -> Tensor:
+    """`roll_off` of a part of a picture, given the whole one's t."""
     if top <= 1:
         return image
     distance = (image - KNEE).clamp(min=0) / (1 - KNEE)
@@ -33,5 +37,9 @@ def roll_off(image: Tensor) -> Tensor:
 
 def brightest(image: Tensor) -> float:
     """The value that a thousandth of all values are above."""
-    values = image.flatten()
-    return values.kthvalue(max(1, math.ceil((1 - WHITE) * len(values)))).values.item()
+    return image.flatten().topk(number_above(image.numel())).values[-1].item()
+
+
+def number_above(values: int) -> int:
+    """How many of so many values are as bright as the thousandth that may be white, or brighter."""
+    return values + 1 - max(1, math.ceil((1 - WHITE) * values))

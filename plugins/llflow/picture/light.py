@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from llflow.picture.rows import Rows, Whole, each
 
 GAMMA = 2.2
 
@@ -31,24 +36,35 @@ def keep_lights(image: Tensor, result: Tensor) -> Tensor:
     return torch.where(share > 0, mixed, result)
 
 
-def factor_for_mean(image: Tensor, mean: float) -> float:
+def factor_for_mean(image: Tensor | Rows, mean: float) -> float:
     """f > 0 such that clamp(f·image, 0, 1) has this mean, in (0, 1), found by bisection.
 
     Raises:
         ValueError: the picture is too black to have it, whatever the factor is.
     """
-    reachable = (image > 0).float().mean().item()
+    picture = Whole(image) if isinstance(image, Tensor) else image
+    _, height, _ = picture.shape
+
+    def mean_of(what: Callable[[Tensor], Tensor]) -> float:
+        means = ((what(strip).mean().item(), strip.shape[1]) for _, strip in each(picture))
+        return math.fsum(part * (length / height) for part, length in means)
+
+    reachable = mean_of(lambda strip: (strip > 0).float())
     if reachable <= mean:
         raise ValueError(
             f"expected an exposure below {reachable:.3g}, the share of this picture that isn't "
             f"black, got {mean:g}"
         )
+
+    def reached(factor: float) -> float:
+        return mean_of(lambda strip: (factor * strip).clamp(0, 1))
+
     low, high = 0.0, 1.0
-    while (high * image).clamp(0, 1).mean() < mean:
+    while reached(high) < mean:
         low, high = high, 2 * high
     for _ in range(40):
         middle = (low + high) / 2
-        if (middle * image).clamp(0, 1).mean() < mean:
+        if reached(middle) < mean:
             low = middle
         else:
             high = middle

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llflow.picture.light import GAMMA
+from llflow.picture.preprocess import interpolated
+from llflow.picture.rows import Largest
 
 NOTHING = 14  # stops below the picture's white: what no camera tells from its own noise
 SOMETHING = 11  # stops below white from which on all is picture
@@ -17,6 +19,7 @@ DETAIL = 8.0  # standard deviations of cells that count as much light as their m
 CELL = 4  # pixels a side, over which noise is averaged
 AROUND = 5  # cells a side, in which light and detail are looked for
 EDGES = 13  # cells a side, in which the share follows the picture's edges
+SEEN = AROUND // 2 + 2 * (EDGES // 2) + 2  # cells away that a pixel's share depends on
 FLAT = 0.02  # variance of log light below which there is no edge to follow
 
 
@@ -40,15 +43,45 @@ def keep_night(image: Tensor, result: Tensor) -> Tensor:
 
 def share_that_is_no_night(image: Tensor) -> Tensor:
     """(H, W) in [0, 1] of a picture (3, H, W), see `keep_night`."""
-    white = image.amax(0).flatten()
-    white = white.kthvalue(max(1, math.ceil((1 - WHITE) * len(white)))).values.clamp(min=1 / 255)
-    cells = _cells(image.mean(0)) / white
+    night = Night(*image.shape[1:])
+    night.see(slice(0, image.shape[1]), image)
+    return night.share(slice(0, image.shape[1]))
+
+
+class Night:
+    """Where a picture of this size, seen strip after strip, shows night."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.size = (height, width)
+        self._cells = torch.empty(-(-height // CELL), -(-width // CELL))
+        pixels = height * width
+        self._brightest = Largest(pixels + 1 - max(1, math.ceil((1 - WHITE) * pixels)))
+
+    def see(self, at: slice, strip: Tensor) -> None:
+        """Rows (3, h, W) of the picture, of which the first one's number is a multiple of 4."""
+        self._brightest.see(strip.amax(0))
+        self._cells[at.start // CELL : -(-at.stop // CELL)] = _cells(strip.mean(0))
+
+    def share(self, at: slice) -> Tensor:
+        """(h, W) in [0, 1] of these rows: the share that is no night."""
+        height, width = self.size
+        first, last = at.start // CELL - SEEN, -(-at.stop // CELL) + SEEN
+        around = slice(max(0, first), min(len(self._cells), last))
+        share = _share(self._cells[None, None, around] / self._brightest.least.clamp(min=1 / 255))
+        if at == slice(0, height):
+            return F.interpolate(share, self.size, mode="bilinear")[0, 0]
+        whole = torch.zeros(1, 1, *self._cells.shape)
+        whole[:, :, around] = share
+        return interpolated(whole, self.size, torch.arange(height)[at], torch.arange(width))[0, 0]
+
+
+def _share(cells: Tensor) -> Tensor:
+    """Cells, white being 1, to theirs; only those further than `SEEN` from a cut are right."""
     mean = _around(cells, AROUND)
     spread = (_around(cells.square(), AROUND) - mean.square()).clamp(min=0).sqrt()
     least, most = (2 ** (-stops / GAMMA) for stops in (NOTHING, SOMETHING))
     share = ((mean + DETAIL * spread - least) / (most - least)).clamp(0, 1)
-    share = _guided((1 + 255 * cells).log(), share).clamp(0, 1)
-    return F.interpolate(share, image.shape[1:], mode="bilinear")[0, 0]
+    return _guided((1 + 255 * cells).log(), share).clamp(0, 1)
 
 
 def _guided(guide: Tensor, share: Tensor) -> Tensor:

@@ -41,11 +41,28 @@ def encoder_features(network_input: Tensor, color_map: str = "sum") -> Tensor:
 def averaged(image: Tensor, size: tuple[int, int]) -> Tensor:
     """(..., H, W) -> (..., *size), the mean over areas of H/size[0] x W/size[1] pixels, parts of
     pixels counting as parts. Works both ways: an area may be smaller than a pixel."""
-    rows, columns = (
-        _shares(count, length).to(image)
-        for count, length in zip(size, image.shape[-2:], strict=True)
-    )
-    return rows @ image @ columns.mT
+    return averaged_strip(image, slice(None), image.shape[-2], size)
+
+
+def averaged_strip(strip: Tensor, at: slice, height: int, size: tuple[int, int]) -> Tensor:
+    """What these rows (..., h, W) of a picture H high add to `averaged` of it."""
+    rows = _shares(size[0], height)[:, at].to(strip)
+    columns = _shares(size[1], strip.shape[-1]).to(strip)
+    return rows @ strip @ columns.mT
+
+
+def interpolated(coarse: Tensor, size: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
+    """(..., h, w) -> (..., len(rows), len(columns)): those rows and columns of
+    `F.interpolate(coarse, size, mode="bilinear")`, but for rounding."""
+    for indices, length, axis in ((rows, size[0], -2), (columns, size[1], -1)):
+        count = coarse.shape[axis]
+        place = ((indices.double() + 0.5) * (count / length) - 0.5).clamp(0, count - 1)
+        before = place.long()
+        share = (place - before).to(coarse)
+        share = share[:, None] if axis == -2 else share
+        behind = coarse.index_select(axis, (before + 1).clamp(max=count - 1).to(coarse.device))
+        coarse = torch.lerp(coarse.index_select(axis, before.to(coarse.device)), behind, share)
+    return coarse
 
 
 def _shares(count: int, length: int) -> Tensor:
@@ -62,10 +79,11 @@ def pad(image: Tensor) -> Tensor:
     The edge pixel itself is repeated (numpy's "symmetric"), which works from 1×1 up.
     """
     height, width = image.shape[-2:]
-    return image[..., _mirrored(height), :][..., _mirrored(width)]
+    return image[..., mirrored(height), :][..., mirrored(width)]
 
 
-def _mirrored(size: int) -> Tensor:
+def mirrored(size: int) -> Tensor:
+    """Which of `size` rows or columns each one is, once they are padded."""
     position = torch.arange(-(-size // MULTIPLE) * MULTIPLE) % (2 * size)
     return torch.minimum(position, 2 * size - 1 - position)
 

@@ -6,6 +6,8 @@ Image Enhancement with Normalizing Flow, AAAI 2022.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -57,20 +59,37 @@ def equalize(image: Tensor) -> Tensor:
     Returns:
         The same shape, multiples of 1/255.
     """
-    levels = (image * 255).round().clamp(0, 255).to(torch.int64)
-    planes = levels.reshape(-1, levels.shape[-2] * levels.shape[-1])
-    equalized = torch.stack([_equalize_plane(plane) for plane in planes])
-    return equalized.reshape(image.shape).to(image.dtype) / 255
+    planes = image.reshape(-1, *image.shape[-2:])
+    return equalized(planes, equalizing(counted(planes))).reshape(image.shape)
 
 
-def _equalize_plane(levels: Tensor) -> Tensor:
-    counts = torch.bincount(levels, minlength=256)
-    darkest = int(counts.nonzero()[0])
-    above = len(levels) - int(counts[darkest])
+def counted(planes: Tensor) -> Tensor:
+    """(C, H, W) in [0, 1] -> (C, 256): how many pixels have each level of 8 bits."""
+    return torch.stack([plane.flatten().bincount(minlength=256) for plane in _levels(planes)])
+
+
+def equalizing(counts: Tensor) -> Tensor:
+    """(C, 256) of `counted` -> (C, 256): what each level becomes."""
+    return torch.stack([_equalizing(one) for one in counts])
+
+
+def equalized(planes: Tensor, tables: Tensor) -> Tensor:
+    """(C, H, W) in [0, 1] with each channel's levels looked up, as multiples of 1/255."""
+    pairs = zip(_levels(planes), tables, strict=True)
+    return torch.stack([table[plane] for plane, table in pairs]).to(planes.dtype) / 255
+
+
+def _levels(planes: Tensor) -> Iterator[Tensor]:
+    """One after the other: indices take twice the memory."""
+    return ((plane * 255).round().clamp(0, 255).to(torch.int64) for plane in planes)
+
+
+def _equalizing(counts: Tensor) -> Tensor:
+    darkest, pixels = int(counts.nonzero()[0]), int(counts.sum())
+    above = pixels - int(counts[darkest])
     if above == 0:
-        return levels
-    counts[darkest] = 0
+        return torch.arange(256, device=counts.device)
+    counts = counts.index_fill(0, torch.tensor(darkest, device=counts.device), 0)
     # The product is rounded to float32, and ties go to even, as in OpenCV.
     scale = torch.tensor(255, dtype=torch.float32) / torch.tensor(above, dtype=torch.float32)
-    table = (counts.cumsum(0).to(torch.float32) * scale).round().clamp(0, 255)
-    return table.to(torch.int64)[levels]
+    return (counts.cumsum(0).to(torch.float32) * scale).round().clamp(0, 255).to(torch.int64)

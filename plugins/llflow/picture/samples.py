@@ -11,25 +11,18 @@ between the two.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from llflow.picture import profiles
 from llflow.picture.profiles import LUMINANCE, Space
+from llflow.picture.rows import ALL, Rows, strips
 
 FLOAT = 32  # for bits: floating point
-_STRIP = 1 << 20  # pixels computed at once
 _NEARBY = 8  # pixels to each side
 _DARKEST = 1e-6  # of luminance, below one step of 16 bits
-
-
-def strips(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Rows of some million pixels at a time: a picture's memory isn't taken several times."""
-    rows = max(1, _STRIP // max(1, shape[1]))
-    return (slice(at, min(at + rows, shape[0])) for at in range(0, shape[0], rows))
 
 
 def kind(bits: int) -> np.dtype:
@@ -58,9 +51,40 @@ def of_other_bits(samples: np.ndarray, before: int, after: int) -> np.ndarray:
 def shown(space: Space, stored: np.ndarray, bits: int) -> np.ndarray:
     """(H, W, C) samples to (3, H, W) sRGB in [0, 1]."""
     image = np.empty((3, *stored.shape[:2]), np.float32)
-    for rows in strips(stored.shape):
+    for rows in strips(*stored.shape[:2]):
         image[:, rows] = _seen(space, values(stored[rows], bits)).transpose(2, 0, 1)
     return image
+
+
+class Shown:
+    """What samples show, as it is asked for: a picture (3, H, W) in sRGB, in [0, 1].
+
+    Args:
+        space, stored, bits: as `shown` has them.
+        alpha: (H, W) opacity, or None; what is wholly transparent looks as `fill_hidden` has it.
+    """
+
+    def __init__(
+        self, space: Space, stored: np.ndarray, bits: int, alpha: np.ndarray | None = None
+    ) -> None:
+        self.shape = (3, *stored.shape[:2])
+        self._space, self._stored, self._bits, self._alpha = space, stored, bits, alpha
+        self._lines = None
+        if alpha is not None:
+            lines = np.asarray((alpha > 0).any(1))
+            self._lines = _nearest(lines[None])[0] if lines.any() else None
+
+    def rows(self, at: slice, columns: slice = ALL) -> Tensor:
+        if self._alpha is None:
+            return torch.from_numpy(shown(self._space, self._stored[at, columns], self._bits))
+        if self._lines is None:
+            image = np.zeros((3, *self._alpha[at].shape), np.float32)
+        else:
+            lines = self._lines[at]
+            nearest = _nearest(self._alpha[lines] > 0)
+            image = shown(self._space, self._stored[lines], self._bits)
+            image = np.take_along_axis(image, nearest[None], 2)
+        return torch.from_numpy(image[..., columns])
 
 
 def _seen(space: Space, levels: np.ndarray) -> np.ndarray:
@@ -101,7 +125,7 @@ def _nearest(there: np.ndarray) -> np.ndarray:
 
 
 def carried(
-    image: np.ndarray,
+    picture: Rows,
     space: Space,
     bits: int,
     stored: np.ndarray | None,
@@ -109,19 +133,19 @@ def carried(
     visible: np.ndarray | None,
     out: np.ndarray,
 ) -> None:
-    """Fill `out` (H, W, C) with samples of these bits that show `image`.
+    """Fill `out` (H, W, C) with samples of these bits that show `picture`.
 
     Args:
-        image: (3, H, W) sRGB, clipped here.
+        picture: (3, H, W) sRGB, clipped here.
         space: of `stored` and `out`.
         bits: of `out`.
-        stored: (H, W, C), what the picture was; where `image` is what `shown` made of it, or
+        stored: (H, W, C), what it was; where `picture` is what `shown` made of it, or
             nothing is visible, these samples stay.
         stored_bits: theirs.
         visible: (H, W), or None if all is.
     """
-    for rows in strips(out.shape):
-        result = image[:, rows].transpose(1, 2, 0).clip(0, 1)
+    for rows in strips(*out.shape[:2]):
+        result = _upright(picture.rows(rows))
         if stored is None:
             out[rows] = of_bits(_encoded(space, result), bits)
             continue
@@ -135,13 +159,18 @@ def carried(
         else:
             outside = _outside(space, before)
             if outside.any():
-                gain = _gain(space, image, stored, stored_bits, rows)
+                gain = _gain(space, picture, stored, stored_bits, rows)
                 linear = profiles.linear_of_srgb(result) + gain[..., None] * outside
                 levels = space.from_linear(linear)
             else:
                 levels = _encoded(space, result)
             out[rows] = of_bits(levels, bits)
             out[rows][same] = of_other_bits(stored[rows][same], stored_bits, bits)
+
+
+def _upright(image: Tensor) -> np.ndarray:
+    """(3, H, W) to (H, W, 3) in [0, 1]."""
+    return image.detach().float().cpu().numpy().transpose(1, 2, 0).clip(0, 1)
 
 
 def _outside(space: Space, levels: np.ndarray) -> np.ndarray:
@@ -161,12 +190,10 @@ def _encoded(space: Space, result: np.ndarray) -> np.ndarray:
     return space.from_linear(profiles.linear_of_srgb(result))
 
 
-def _gain(
-    space: Space, image: np.ndarray, stored: np.ndarray, bits: int, rows: slice
-) -> np.ndarray:
+def _gain(space: Space, picture: Rows, stored: np.ndarray, bits: int, rows: slice) -> np.ndarray:
     """How many times brighter the neighbourhood of each pixel of these rows has become."""
-    around = slice(max(0, rows.start - _NEARBY), rows.stop + _NEARBY)
-    after = profiles.linear_of_srgb(image[:, around].transpose(1, 2, 0).clip(0, 1))
+    around = slice(max(0, rows.start - _NEARBY), min(rows.stop + _NEARBY, len(stored)))
+    after = profiles.linear_of_srgb(_upright(picture.rows(around)))
     before = space.to_linear(values(stored[around], bits)).clip(0, 1)
     after, before = (_blurred(light @ LUMINANCE) for light in (after, before))
     inner = slice(rows.start - around.start, rows.stop - around.start)
