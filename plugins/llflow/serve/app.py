@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.staticfiles import StaticFiles
+from starlette.responses import FileResponse
 
 from llflow.network import checkpoint
 from llflow.pages import SLIDER
@@ -79,9 +79,15 @@ def make_app(
     _answer_problems(app)
     app.include_router(router)
     app.add_api_route("/healthz", health, tags=["service"])
-    app.mount("/slider", StaticFiles(directory=SLIDER))
-    app.mount("/", StaticFiles(directory=PAGE, html=True))
+    for file in (*PAGE.iterdir(), *SLIDER.iterdir()):
+        folder = "" if file.parent == PAGE else f"{file.parent.name}/"
+        name = "" if file.name == "index.html" else file.name
+        app.add_route(f"/{folder}{name}", partial(_static, file), include_in_schema=False)
     return app
+
+
+async def _static(file: Path, request: Request) -> Response:
+    return FileResponse(file)
 
 
 async def health(request: Request) -> dict[str, Any]:
