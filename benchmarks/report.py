@@ -40,7 +40,8 @@ INTRODUCTION = """\
 `make bench` measures what a CPU can, `make bench-gpu` what needs a GPU, and both end with this
 page, which `python benchmarks/report.py` makes from `benchmarks/results/*.json`. Every file of
 `benchmarks/` answers one question and runs alone; the tables behind a target are a page of their
-own. `python benchmarks/against.py --against PATH` compares with another checkout.
+own. `python benchmarks/against.py --against PATH` times whole steps against another checkout's,
+`python benchmarks/compare.py OLD NEW` says what has become worse between two folders of results.
 
 Ways of doing the same are timed in turn in one process: processor time on one thread, wall time on
 more, CUDA events on a GPU with inputs that its L2 cache can't hold. A ratio is the median of the
@@ -153,12 +154,12 @@ def _ratio(rows: Sequence[Mapping[str, Any]]) -> str | None:
 def _bars(axis: Axes, rows: Sequence[Mapping[str, Any]], column: str) -> None:
     place, places, labels = 0.0, [], []
     for row, before in zip(rows, [rows[0], *rows[:-1]], strict=True):
-        *group, way = names = _names(row)
-        place += 1.0 if group == _names(before)[:-1] else 1.6
+        *group, way = label = names(row)
+        place += 1.0 if group == names(before)[:-1] else 1.6
         places.append(place)
-        labels.append(", ".join(names))
+        labels.append(", ".join(label))
         spread = Spread(**row[column])
-        axis.barh(place, spread.median, height=0.75, color=OURS if _is_ours(way) else THEIRS)
+        axis.barh(place, spread.median, height=0.75, color=OURS if is_ours(way) else THEIRS)
         axis.plot([spread.lower, spread.upper], [place, place], color="black", linewidth=1)
         end = max(spread.median, spread.upper), place
         axis.annotate(f" {spread.median:.2f}", end, va="center", fontsize=8)
@@ -170,12 +171,12 @@ def _bars(axis: Axes, rows: Sequence[Mapping[str, Any]], column: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _names(row: Mapping[str, Any]) -> list[str]:
+def names(row: Mapping[str, Any]) -> list[str]:
     """What tells a row from the others; the last is the way."""
     return [row[key] for key in ("level", "size", "precision", "what", "keep", "way") if key in row]
 
 
-def _is_ours(way: str) -> bool:
+def is_ours(way: str) -> bool:
     return way.startswith(("flowkit", "llflow", "inputs", "nothing", "8 samples", "now", "of one"))
 
 
