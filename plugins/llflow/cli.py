@@ -13,6 +13,7 @@ from llflow.commands import (
     compare,
     convert,
     data,
+    doctor,
     enhance,
     evaluate,
     explain,
@@ -49,7 +50,7 @@ def llflow() -> None:
 
 for module in (
     *(enhance, samples, score, uncertainty, explain, serve),
-    *(train, data, evaluate, compare, vote, convert),
+    *(train, data, evaluate, compare, vote, convert, doctor),
 ):
     llflow.add_command(module.command)
 
