@@ -140,6 +140,16 @@ def test_a_job_tells_what_its_file_says(http):
     assert Image.open(io.BytesIO(kept)).getexif()[271] == "Camera"
 
 
+def test_progress_is_told_as_events(http):
+    job = submit(http, picture((190, 200)), samples=2)
+    told = http.get(f"/v1/jobs/{job['id']}/events").text
+    states = [json.loads(line.removeprefix("data: ")) for line in told.splitlines() if line]
+    shares = [state["share"] for state in states]
+    assert shares == sorted(shares)
+    assert (shares[-1], states[-1]["status"]) == (1, "done")
+    http.delete(f"/v1/jobs/{job['id']}")
+
+
 def test_where_it_guesses_and_how_well_it_fits(http):
     job = submit(http)
     done(http, job)

@@ -20,7 +20,7 @@ from llflow.serve.problems import Problem
 ENDS = ("done", "failed", "cancelled")
 
 
-Compute = Callable[[Callable[[], None]], Awaitable[dict[str, Any]]]
+Compute = Callable[[Callable[[float], None]], Awaitable[dict[str, Any]]]
 
 
 @dataclass(eq=False)
@@ -30,6 +30,7 @@ class Job:
     Attributes:
         id: random, so that it can't be guessed.
         status: queued, computing, or one of `ENDS`.
+        share: of its computation that is done.
         result: what its computation returned, once that is done.
         problem: why it failed.
     """
@@ -42,6 +43,7 @@ class Job:
     problem: Problem | None = None
     task: asyncio.Task | None = None
     touched: float = field(default_factory=time.monotonic)
+    share: float = 0.0
     began: float = 0.0
     seconds: float = 0.0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -87,7 +89,8 @@ class Jobs:
         return job
 
     def start(self, job: Job, compute: Compute) -> asyncio.Task:
-        """Let the job be computed by `compute(begin)`, which calls `begin` when its turn comes."""
+        """Let the job be computed by `compute(tell)`, which tells the share that is done, from 0
+        when its turn comes."""
         job.task = asyncio.create_task(self._run(job, compute))
         return job.task
 
@@ -147,12 +150,14 @@ class Jobs:
             await self.cancel(job)
 
     async def _run(self, job: Job, compute: Compute) -> None:
-        def begin() -> None:
-            job.began = time.monotonic()
+        def tell(share: float) -> None:
+            if job.status == "queued":
+                job.began = time.monotonic()
+            job.share = share
             job.become("computing")
 
         try:
-            job.result = await compute(begin)
+            job.result = await compute(tell)
         except Problem as problem:
             job.problem = problem
             job.become("failed")
@@ -160,7 +165,7 @@ class Jobs:
             job.become("cancelled")
             raise
         else:
-            job.seconds = time.monotonic() - job.began
+            job.seconds, job.share = time.monotonic() - job.began, 1.0
             self._mean += (job.seconds - self._mean) / 8
             job.become("done")
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llflow.picture.files import MAX_PIXELS
 from llflow.serve.problems import Problem
 
 SILENCE = 30.0  # seconds without a byte of a body that was announced
@@ -30,7 +29,7 @@ class Limits:
     """
 
     bytes: int = 200_000_000
-    pixels: int = MAX_PIXELS
+    pixels: int = 50_000_000
     seconds: float = 600.0
     waiting: int = 64
     kept: int = 32

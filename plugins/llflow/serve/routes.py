@@ -55,7 +55,7 @@ async def enhance(request: Request, asked: Annotated[Asked, Query()]) -> Respons
     job = await received(service.jobs, request, asked)
     try:
         compute = partial(service.network.call, "enhance", job.folder, job.asked)
-        await _unless_gone(request, service.jobs.start(job, lambda begin: compute(begin=begin)))
+        await _unless_gone(request, service.jobs.start(job, lambda tell: compute(tell=tell)))
         _require_done(job)
         return _picture(job.result)
     finally:
@@ -74,7 +74,7 @@ async def submit(
     else:
         job = await received(service.jobs, request, asked)
     compute = partial(service.network.call, "compute", job.folder, job.asked)
-    service.jobs.start(job, lambda begin: compute(begin=begin))
+    service.jobs.start(job, lambda tell: compute(tell=tell))
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return _told(service.jobs, job)
 
@@ -153,6 +153,7 @@ def _told(jobs: Jobs, job: Job) -> dict[str, Any]:
         "id": job.id,
         "status": job.status,
         "ahead": jobs.ahead(job),
+        "share": round(job.share, 3),
         "seconds": round(job.elapsed(), 3),
         "settings": job.asked.model_dump(),
         "picture": job.result or None,

@@ -6,6 +6,7 @@ anything is clipped, which any light is made from; and `small.pt`, both at the s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch.nn.functional import interpolate
 
 from llflow.distribution.likelihood import score
 from llflow.distribution.spread import exposure_stops, uncertainty
-from llflow.enhancement import AUTO, enhance, unclipped
+from llflow.enhancement import AUTO, brighten, unclipped
 from llflow.network import checkpoint
 from llflow.picture import files
 from llflow.picture import light as linear
@@ -64,24 +65,29 @@ class Network:
         device: auto, cpu or cuda.
         precision: of `llflow.enhance`.
         max_pixels: larger pictures are refused.
+        tell: called with the share of the work that is done, now and then.
     """
 
-    def __init__(self, weights: str | Path, device: str, precision: str, max_pixels: int) -> None:
+    def __init__(
+        self,
+        weights: str | Path,
+        device: str,
+        precision: str,
+        max_pixels: int,
+        tell: Callable[[float], object],
+    ) -> None:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = checkpoint.load(weights).to(torch.device(device)).fold()
-        self.precision, self.max_pixels = precision, max_pixels
+        self.precision, self.max_pixels, self.tell = precision, max_pixels, tell
 
     def enhance(self, folder: Path, asked: Asked) -> dict[str, Any]:
         """Picture in, picture out; what `result` returns."""
         picture = files.read(folder / "source", self.max_pixels)
         path = _target(folder, picture, asked.finish)
-        bright = enhance(
-            self.model,
-            picture.image,
-            **asked.settings(self.precision).arguments(),
-        )
-        return _write(path, picture.with_image(bright), asked.finish)
+        arguments = asked.settings(self.precision).arguments()
+        bright = brighten(self.model, picture, **arguments, folder=folder, progress=self.tell)
+        return _write(path, bright, asked.finish)
 
     def compute(self, folder: Path, asked: Asked) -> dict[str, Any]:
         """The network's part, after which light and output are cheap; what there is to tell of the
@@ -89,7 +95,7 @@ class Network:
         picture = files.read(folder / "source", self.max_pixels)
         arguments = asked.settings(self.precision).arguments()
         drawing = {name: arguments[name] for name in (*Drawing.model_fields, "precision")}
-        bright = unclipped(self.model, picture.image, **drawing)
+        bright = unclipped(self.model, picture.image, **drawing, progress=self.tell)
         torch.save(bright, folder / "bright.pt")
         small = {"before": _reduced(picture.image), "after": _reduced(bright)}
         if picture.alpha is not None:
@@ -131,9 +137,10 @@ class Darkroom:
 
     Args:
         max_pixels: larger pictures are refused.
+        tell: not called; everything is quick.
     """
 
-    def __init__(self, max_pixels: int) -> None:
+    def __init__(self, max_pixels: int, tell: Callable[[float], object]) -> None:
         self.max_pixels = max_pixels
 
     def result(self, folder: Path, finish: Finish) -> dict[str, Any]:

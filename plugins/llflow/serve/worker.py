@@ -9,12 +9,15 @@ import asyncio
 import logging
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
 from llflow.errors import first_line
 from llflow.serve.problems import Problem
+
+Progress = Callable[[float], object]
 
 _log = logging.getLogger("llflow.serve")
 # Forked from a process that has imported PyTorch, a new one is there at once.
@@ -27,12 +30,13 @@ class Worker:
     """One process; one task at a time, the others wait in the order they came in.
 
     Args:
-        make: a picklable function that makes the object whose methods are the tasks.
+        make: a picklable function that makes the object whose methods are the tasks, given what
+            they tell their progress to.
         seconds: a task may take.
         waiting: calls that may wait or be done at once.
     """
 
-    def __init__(self, make: Callable[[], object], seconds: float, waiting: int) -> None:
+    def __init__(self, make: Callable[[Progress], object], seconds: float, waiting: int) -> None:
         self.make, self.seconds, self.waiting = make, seconds, waiting
         self._calls = 0
         self._lock = asyncio.Lock()
@@ -48,10 +52,9 @@ class Worker:
         async with self._lock:
             await self._ready()
 
-    async def call(
-        self, task: str, *arguments: Any, begin: Callable[[], None] = lambda: None
-    ) -> Any:
-        """What the method `task` returns; `begin` is called when its turn comes.
+    async def call(self, task: str, *arguments: Any, tell: Progress = lambda share: None) -> Any:
+        """What the method `task` returns; `tell` is called with 0 when its turn comes, and with
+        the share that is done from then on.
 
         If the caller is cancelled, so is the task.
 
@@ -64,8 +67,8 @@ class Worker:
         try:
             async with self._lock:
                 await self._ready()
-                begin()
-                return await self._answer((task, arguments), self.seconds)
+                tell(0.0)
+                return await self._answer((task, arguments), self.seconds, tell)
         finally:
             self._calls -= 1
 
@@ -95,14 +98,22 @@ class Worker:
         other.close()
         await self._answer(None, _PATIENCE)
 
-    async def _answer(self, message: object, seconds: float) -> Any:
-        connection = self._connection
+    async def _answer(
+        self, message: object, seconds: float, tell: Progress = lambda share: None
+    ) -> Any:
+        connection, loop = self._connection, asyncio.get_running_loop()
         assert connection is not None
 
         def received() -> Any:
+            end = time.monotonic() + seconds
             if message is not None:
                 connection.send(message)
-            return connection.recv() if connection.poll(seconds) else None
+            while connection.poll(max(0.0, end - time.monotonic())):
+                answer = connection.recv()
+                if not isinstance(answer, float):
+                    return answer
+                loop.call_soon_threadsafe(tell, answer)
+            return None
 
         waiting = asyncio.ensure_future(asyncio.to_thread(received))
         try:
@@ -143,10 +154,10 @@ def _start(process: Any) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(connection: Connection, make: Callable[[], Any]) -> None:
+def _serve(connection: Connection, make: Callable[[Progress], Any]) -> None:
     """The process: one task after another, until nobody listens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    problem, work = _tried(make)
+    problem, work = _tried(make, connection.send)
     connection.send((problem, None))
     while problem is None:
         try:

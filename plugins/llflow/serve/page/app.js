@@ -32,9 +32,12 @@ class Picture {
   }
 }
 
-function say(picture, text) {
+function say(picture, text, share = 0) {
   picture.message = text;
-  if (picture === current) $("status").textContent = text;
+  if (picture !== current) return;
+  $("status").textContent = text;
+  if (share) $("progress").value = share;
+  else $("progress").removeAttribute("value");
 }
 
 function fail(picture, error) {
@@ -59,7 +62,7 @@ async function compute(picture) {
   picture.state = "computing";
   picture.error = "";
   show();
-  const tell = (text) => say(picture, text);
+  const tell = (text, share) => say(picture, text, share);
   try {
     await picture.base.computed(tell);
     const dark = await picture.version.get("preview", { strength: 0 }, tell);
@@ -126,7 +129,8 @@ async function draw(picture, temperature) {
     await picture.keep("typical", await picture.base.get("preview", {}, () => {}));
     for (let seed = 0; seed < SAMPLES; seed++) {
       const version = new Version(picture.file, { temperature, seed }, picture.base);
-      const tell = (text) => say(picture, `Sample ${seed + 1} of ${SAMPLES}. ${text}`);
+      const tell = (text, share) =>
+        say(picture, `Sample ${seed + 1} of ${SAMPLES}. ${text}`, share);
       picture.samples.push(version);
       await picture.keep(`sample ${seed}`, await version.get("preview", {}, tell));
       show();

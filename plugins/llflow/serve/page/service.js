@@ -97,7 +97,7 @@ export class Version {
       try {
         say("Sending the picture.");
         const submitted = await (await ask(`/v1/jobs?${query}`, options, say)).json();
-        this.job = await ended(submitted.id, signal, (job) => say(progress(job)));
+        this.job = await ended(submitted.id, signal, (job) => say(progress(job), job.share));
         return this.job;
       } catch (error) {
         if (error.status !== 404) throw error;
@@ -135,7 +135,7 @@ export class Version {
 }
 
 function progress(job) {
-  if (job.status === "computing") return `Computing, ${Math.round(job.seconds)} s.`;
+  if (job.status === "computing") return "Computing.";
   if (job.ahead === 0) return "It is next.";
   return job.ahead === 1 ? "One picture is before it." : `${job.ahead} pictures are before it.`;
 }
