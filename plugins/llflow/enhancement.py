@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -228,14 +229,15 @@ def unclipped(
     seed: int = 0,
     tile: int = TILE,
     precision: str = "float32",
+    progress: Progress | None = None,
 ) -> Tensor:
     """`enhance` before anything is clipped to [0, 1], as some conventions of scoring have it.
 
-    Arguments and errors are those of `enhance`.
+    Arguments and errors are those of `enhance`, and `progress` is that of `brighten`.
     """
     original = _checked(model, image, temperature, samples, seed, tile)
     drawing = Drawing(temperature, samples, seed, precision)
-    return rows.whole(_averaged(model, original, drawing, tile))
+    return rows.whole(_averaged(model, original, drawing, tile, progress=progress))
 
 
 @torch.no_grad()
@@ -293,7 +295,14 @@ class _Room:
             left = min(left, usual + (result if holds else 0))
         if holds:
             return cls(left - result)
-        return cls(left, folder or Path(tempfile.gettempdir()))
+        return cls(left, folder or _temporary())
+
+
+def _temporary() -> Path:
+    """Where large temporary files belong: `/tmp` may be in memory itself."""
+    lasting = Path("/var/tmp")
+    told = any(name in os.environ for name in ("TMPDIR", "TEMP", "TMP"))
+    return lasting if not told and lasting.is_dir() else Path(tempfile.gettempdir())
 
 
 @dataclass(frozen=True)
