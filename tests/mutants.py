@@ -1,7 +1,7 @@
 """`make mutants`: small defects planted in flowkit's mathematics, one by one, and how many of them
 the checks and tests notice.
 
-    python tests/mutants.py [FILE ...] [--sample N] [--seed S] [--seconds T]
+    python tests/mutants.py [FILE ...] [--share P] [--seed S] [--seconds T]
         [--minutes M] [--again] [--score]
 
 Every mutant is a process of its own, forked from one in which all cases are collected; the defect
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import os
 import random
 import sys
@@ -80,7 +81,7 @@ class Trial:
         functions = self.functions.get(str(path), [])
         # In this order, so that those tried are a random sample, wherever one stops.
         random.Random(f"{self.options.seed} {name}").shuffle(everything)
-        count = min(len(everything), self.options.sample or len(everything))
+        count = math.ceil(self.options.share * len(everything))
         entry = recorded().get(name)
         if entry is None or entry["digest"] != digest:
             entry = {"digest": digest, "planted": len(everything), "tried": 0, "drawn": 0}
@@ -180,7 +181,7 @@ def _write(name: str, entry: dict[str, Any]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # pyright: ignore
     parser.add_argument("files", nargs="*", type=Path, help="all of them if none is named")
-    parser.add_argument("--sample", type=int, help="so many of each file, drawn at random")
+    parser.add_argument("--share", type=float, default=1, help="of each file's, drawn at random")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--seconds", type=float, default=4, help="for the checks, and for the tests"

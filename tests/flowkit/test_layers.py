@@ -39,3 +39,21 @@ def test_float64_data_stay_float64_in_a_float32_layer(example):
     # Numbers from a float32 net are the same both ways; what is done with them is float64.
     torch.testing.assert_close(back, x, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(logdet_back, -logdet, rtol=1e-5, atol=1e-5)
+
+
+@EACH
+def test_what_a_subclass_changes_stays_when_given_and_folded(example):
+    """A cheaper map stands in for a layer only where it is of that very class."""
+    layer = randomized(example, seed=0, dtype=torch.float64)
+
+    class Changed(type(layer)):
+        def forward(self, x, cond=None):
+            y, logdet = super().forward(x, cond)
+            return y, logdet + 1
+
+    layer.__class__ = Changed
+    x, cond = random_inputs(example, Draw())
+    _, expected = layer(x, cond)
+    given, folded = layer.given(cond), layer.fold()
+    for other, its_cond in ((given, None), (folded, cond), (folded.given(cond), None)):
+        torch.testing.assert_close(other(x, its_cond)[1], expected)

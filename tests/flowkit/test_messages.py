@@ -8,23 +8,37 @@ import torch
 from torch import nn
 
 from flowkit import (
+    MADE,
     MLP,
     PLU,
     ActNorm,
     Affine,
     At,
+    Autoregressive,
+    Bernstein,
     Bijection,
+    BoundedSpline,
     Chain,
+    ConvExponential,
     ConvNet,
     Coupling,
+    DeepSigmoid,
+    Dequantized,
     ExpScale,
     Flip,
     Flow,
     Injector,
     InvertibleLinear,
+    LipschitzNet,
+    LogisticMixture,
+    MixtureOfGaussians,
     OnChannels,
     Permute,
+    Pointwise,
+    RationalQuadraticSpline,
+    Residual,
     Reversible,
+    RussianRoulette,
     Squeeze,
     StandardNormal,
     diagonal_normal,
@@ -444,6 +458,36 @@ def test_what_is_said(mistake):
     make, message = MISTAKES[mistake]
     with pytest.raises((ValueError, TypeError, RuntimeError), match=message):
         make()
+
+
+LEAST = {
+    "ActNorm": lambda: ActNorm(1),
+    "Autoregressive": lambda: Autoregressive(1),
+    "Bernstein": lambda: Bernstein(1),
+    "BoundedSpline": lambda: BoundedSpline(2, least=0.49),
+    "ConvExponential": lambda: ConvExponential(1, width=1, axes=0, bound=1e-3),
+    "Coupling": lambda: Coupling(2, MLP),
+    "DeepSigmoid": lambda: DeepSigmoid(1, spread=0.0),
+    "Dequantized": lambda: Dequantized(Flow(Chain()), 2),
+    "Injector": lambda: Injector(1, MLP, cond_channels=1),
+    "InvertibleLinear": lambda: InvertibleLinear(1),
+    "LipschitzNet": lambda: LipschitzNet(1, 1, hidden=1, depth=1, lipschitz=1e-3),
+    "LogisticMixture": lambda: LogisticMixture(1),
+    "MADE": lambda: MADE(1, 1, hidden=1, depth=1),
+    "MixtureOfGaussians": lambda: MixtureOfGaussians(1, 1, spread=0.0),
+    "OnChannels": lambda: OnChannels(1, Flip()),
+    "Permute": lambda: Permute([0]),
+    "Pointwise": lambda: Pointwise(1),
+    "RationalQuadraticSpline": lambda: RationalQuadraticSpline(2, bound=1e-3),
+    "Residual": lambda: Residual(1, lipschitz=1e-3, tolerance=0.9),
+    "RussianRoulette": lambda: RussianRoulette(probes=1, certain=0, stop=0.99),
+    "Squeeze": lambda: Squeeze(1),
+}
+
+
+@pytest.mark.parametrize("kind", LEAST)
+def test_the_least_that_makes_sense_is_taken(kind):
+    assert type(LEAST[kind]()).__name__ == kind
 
 
 def test_errors_say_their_place_once_however_often_they_are_raised():

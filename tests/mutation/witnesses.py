@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,9 +99,9 @@ class Witnesses:
         any_of = words_of(path)
         items = [item for file in naming_tests(path) for item in self.tests[file]]
 
-        def rank(item: pytest.Item) -> int:
-            text = f"{item.nodeid} {inspect.getsource(item.function)}"  # pyright: ignore
-            return 0 if first.search(text) else 1 if any_of.search(text) else 2
+        def rank(item: pytest.Item) -> tuple[bool, ...]:
+            text = f"{item.name} {inspect.getsource(item.function)}"  # pyright: ignore
+            return not first.search(item.name), not first.search(text), not any_of.search(text)
 
         return sorted(items, key=rank)
 
@@ -155,7 +156,8 @@ def _calls(use: Callable[[], object]) -> tuple[float, list[str]]:
 
 def _use(example: Any) -> None:
     """What the checks do with a layer, once."""
-    from flowkit import Reversible
+    from flowkit import Reversible, initialize
+    from flowkit.reversible import KEEP
     from flowkit.testing import Draw, random_inputs, randomized
 
     layer = randomized(example, 0).double()
@@ -168,12 +170,13 @@ def _use(example: Any) -> None:
     folded(x, cond)
     folded.inverse(y, cond)
     layer.shape(example.shape)
-    for keep in ("latent", "input"):
-        try:
+    if any(hasattr(module, "initialize_from") for module in layer.modules()):
+        with suppress(ValueError):
+            initialize(layer, x, cond)
+    for keep in KEEP:
+        with suppress(RuntimeError, ValueError):
             value, _ = Reversible(layer, keep=keep)(x.requires_grad_(), cond)  # pyright: ignore
             value.sum().backward()
-        except (RuntimeError, ValueError):
-            continue
 
 
 def naming_tests(path: Path) -> list[str]:
@@ -183,7 +186,7 @@ def naming_tests(path: Path) -> list[str]:
     for test in sorted((ROOT / "tests" / "flowkit").glob("test_*.py")):
         if test.stem.removeprefix("test_") not in OTHER_TESTS and test.name not in (LAYERS, OTHERS):
             counted[test.name] = len(words.findall(test.read_text()))
-    return [name for name, count in counted.most_common(TEST_FILES) if count]
+    return [LAYERS, *(name for name, count in counted.most_common(TEST_FILES) if count)]
 
 
 def words_of(path: Path) -> re.Pattern[str]:
