@@ -1,5 +1,6 @@
 """The service: what it answers, whom it refuses, and what it keeps."""
 
+import asyncio
 import contextlib
 import io
 import json
@@ -17,6 +18,7 @@ from PIL import Image
 from llflow.picture import files
 from llflow.serve.asked import Asked
 from llflow.serve.guard import Guard
+from llflow.serve.limits import BodyLimit
 from llflow.settings import Settings
 
 LIMITS = {"bytes": 200_000, "pixels": 40_000, "waiting": 4, "kept": 3, "samples": 8}
@@ -38,7 +40,10 @@ def picture(size=(21, 14), file_format="PNG", seed=0, **options):
 @pytest.fixture(scope="module")
 def service(weights):
     with live(weights, **LIMITS) as (address, app):
+        root = Path(app.state.service.jobs._root.name)
+        assert root.stat().st_mode & 0o077 == 0  # nobody else's to read
         yield address, app.state.service
+    assert not root.exists()
 
 
 @pytest.fixture
@@ -332,6 +337,36 @@ def test_a_process_that_dies_is_replaced(http, service):
     os.kill(service[1].network.pid, signal.SIGKILL)
     assert http.post("/v1/enhance", content=picture()).status_code in (200, 503)
     assert http.post("/v1/enhance", content=picture()).status_code == 200
+
+
+def test_out_of_time(http, service):
+    network = service[1].network
+    before, network.seconds = network.seconds, 0.0
+    try:
+        answer = http.post("/v1/enhance", content=picture())
+    finally:
+        network.seconds = before
+    assert is_problem(answer, 504, "longer than the limit")
+    assert http.post("/v1/enhance", content=picture()).status_code == 200
+
+
+def test_a_body_that_stops_coming():
+    sent = []
+
+    async def app(scope, receive, send):
+        while (await receive())["more_body"]:
+            pass
+
+    async def receive():
+        await asyncio.sleep(60)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "headers": [(b"content-length", b"10")]}
+    asyncio.run(BodyLimit(app, 100, silence=0.05)(scope, receive, send))
+    assert sent[0]["status"] == 408
+    assert b"no more of the body" in sent[1]["body"]
 
 
 def test_only_so_many_jobs_are_kept(http, folder):

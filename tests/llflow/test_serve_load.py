@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -113,6 +114,23 @@ def test_200_at_once(weights, tmp_path):
     log.info("%d times told to come again", statuses.count(503))
     log.info("the page within %.2f s", max(waits))
     assert max(waits) < 5  # on a machine that does much else
+
+
+def test_ctrl_c_in_the_middle(weights, tmp_path):
+    """What is computed is given up, what waits is answered, nothing stays behind."""
+    large = picture("JPEG", (4000, 3000))
+    with served(weights, tmp_path) as (address, process), ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(httpx.post, f"{address}/v1/enhance", content=large, timeout=60)]
+        time.sleep(1)
+        asked += [pool.submit(httpx.post, f"{address}/v1/enhance", content=picture(), timeout=60)]
+        time.sleep(1)
+        start = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+        answers = [future.result() for future in asked]
+    assert [answer.status_code for answer in answers] == [503, 503]
+    assert "cancelled" in answers[0].json()["detail"]
+    log.info("ended within %.1f s", time.monotonic() - start)
 
 
 def damaged(number):
