@@ -1,5 +1,6 @@
 """Python blocks of a Markdown page, run as if they were a module's."""
 
+import linecache
 import re
 import sys
 from contextlib import redirect_stdout
@@ -29,9 +30,12 @@ def run(code, name, printed=None):
     """What the names stand for after these blocks, in a module that a compiler or pickle finds.
     `printed` gets what each block prints."""
     module = sys.modules[name] = ModuleType(name)
-    for block in code:
+    for number, block in enumerate(code):
+        file = f"<{name}, block {number}>"
+        # Triton compiles what it reads in a function's file.
+        linecache.cache[file] = len(block), None, block.splitlines(keepends=True), file
         with redirect_stdout(StringIO()) as output:
-            exec(compile(block, f"<{name}>", "exec"), vars(module))
+            exec(compile(block, file, "exec"), vars(module))
         if printed is not None:
             printed.append(output.getvalue())
     return vars(module)
