@@ -12,6 +12,7 @@ from pages import ROOT
 import flowkit
 import llflow
 from llflow.cli import llflow as command
+from llflow.training.recipe import Recipe
 
 API = re.findall(
     r"^::: ([\w.]+)$", "\n".join(p.read_text() for p in (ROOT / "docs/api").glob("*.md")), re.M
@@ -40,10 +41,14 @@ def test_every_page_of_the_order_is_there_once():
         assert (ROOT / "docs" / page).exists() or f'"{page}"' in outside, page
 
 
+TEXTS = [
+    page.read_text()
+    for page in (*(ROOT / "docs").rglob("*.md"), ROOT / "AGENTS.md", ROOT / "CONTRIBUTING.md")
+]
 LINES = {
     line
-    for page in (ROOT / "docs").glob("*.md")
-    for line in re.findall(r"^llflow ([^#$\n]+)", page.read_text(), re.M)
+    for text in TEXTS
+    for line in re.findall(r"^llflow (?=[a-z-])([^#$\n]+)$", text.replace(" #", "\n"), re.M)
 }
 
 
@@ -53,3 +58,22 @@ def test_command_lines_are_understood(line):
     while isinstance(understood, click.Group):
         understood = understood.commands[arguments.pop(0)]
     understood.make_context("llflow", arguments)
+
+
+def test_scripts_and_targets_are_there():
+    scripts = {name for text in TEXTS for name in re.findall(r"python ([\w/]+\.py)", text)}
+    assert len(scripts) > 10
+    assert [name for name in sorted(scripts) if not (ROOT / name).exists()] == []
+    targets = {name for text in TEXTS for name in re.findall(r"(?:`|^)make ([\w-]+)", text, re.M)}
+    rules = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert {"docs", "test"} <= targets <= rules
+
+
+@pytest.mark.parametrize(
+    "settings",
+    re.findall(r"```toml\n(.*?)```", (ROOT / "docs/training.md").read_text(), re.DOTALL),
+)
+def test_recipes_are_understood(settings, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(settings)
+    Recipe.read(path)
