@@ -55,6 +55,7 @@ _SHOWN_INNER = (
 _LONGEST = 200  # characters of a value
 _MAP = 512  # pixels of the longer side, where many samples are drawn
 _SAMPLES = 6
+_MOST = 0.995  # quantile that is the lightest color
 
 
 class Network:
@@ -121,7 +122,9 @@ class Network:
         dark = _reduced(_opened(folder)["before"], _MAP)
         spread = uncertainty(self.model, dark, samples=_SAMPLES, precision=self.precision)
         encoded = BytesIO()
-        colored(spread / spread.max().clamp(min=1e-6)).save(encoded, format="PNG")
+        colored(spread / spread.flatten().quantile(_MOST).clamp(min=1e-6)).save(
+            encoded, format="PNG"
+        )
         return encoded.getvalue()
 
     def score(self, folder: Path) -> dict[str, float | None]:
