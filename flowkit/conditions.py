@@ -10,9 +10,16 @@ from torch import Tensor, nn
 from flowkit.contract import Cond
 
 
-def require_cond(who: object, cond: Cond, channels: int, like: Tensor | None = None) -> Tensor:
+def require_cond(
+    who: object,
+    cond: Cond,
+    channels: int,
+    like: Tensor | None = None,
+    *,
+    own_places: bool = False,
+) -> Tensor:
     """Return `cond` if it is a (B, D) or (B, D, *S) tensor, D = `channels`, that fits `like`
-    (B, C, *S).
+    (B, C, *S), but for the places if it may have its own.
 
     Raises:
         ValueError: it is missing, or its shape is another.
@@ -33,10 +40,12 @@ def require_cond(who: object, cond: Cond, channels: int, like: Tensor | None = N
         )
     fits = cond.dim() >= 2 and cond.shape[1] == channels
     if fits and like is not None:
-        placed = cond.dim() == 2 or cond.shape[2:] == like.shape[2:]
+        placed = own_places or cond.dim() == 2 or cond.shape[2:] == like.shape[2:]
         fits = placed and cond.shape[0] == like.shape[0]
     if not fits:
         batch, *places = ("B", "*S") if like is None else (like.shape[0], *like.shape[2:])
+        if own_places:
+            places = ["*S"]
         vector = f"({batch}, {channels})"
         expected = f"({', '.join(map(str, (batch, channels, *places)))}) or {vector}"
         if not places:

@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import torch
+
 from flowkit.combine import At, Chain, Inverse, OnChannels, split
 from flowkit.contract import Bijection, Shape
 from flowkit.density import Flow, StandardNormal
@@ -38,13 +40,33 @@ from flowkit.layers import (
     InvertibleLinear,
     MaskedCoupling,
     Orthogonal,
+    Permute,
     Pointwise,
     Squeeze,
+    TokenAutoregressive,
 )
-from flowkit.nets import MADE, MLP, ConvNet, MaskedConv, ResNet
+from flowkit.nets import (
+    MADE,
+    MLP,
+    CausalTransformer,
+    ConvNet,
+    MaskedConv,
+    ResNet,
+    Transformer,
+)
 from flowkit.nets.conditioner import Net
 
-__all__ = ["flowplusplus", "gaussianization", "glow", "iaf", "maf", "nsf", "realnvp"]
+__all__ = [
+    "flowplusplus",
+    "gaussianization",
+    "glow",
+    "iaf",
+    "jet",
+    "maf",
+    "nsf",
+    "realnvp",
+    "tarflow",
+]
 
 CondShape = int | Shape | Mapping[str, int | Shape] | None
 Seen = Shape | None
@@ -234,6 +256,81 @@ def flowplusplus(
     return flow.multiscale(by_places, by_channels, None, levels=1)
 
 
+def jet(
+    shape: Shape,
+    cond: CondShape = None,
+    *,
+    steps: int = 10,
+    patch: int = 4,
+    hidden: int = 64,
+    depth: int = 2,
+    heads: int = 4,
+) -> Flow:
+    """Jet: patches of `patch` × `patch` as tokens, and `steps` couplings by vision transformers, of
+    which every fifth keeps half of the tokens and the others half of the channels, shuffled.
+
+    One pass for a density and one for a sample. Entries of the condition may have places of their
+    own, at any resolution. `Flow(Reversible(flow.bijection))` trains in constant memory.
+    Kolesnikov et al., Jet, 2024, arXiv:2412.15129, with `ExpScale` for their scale.
+    """
+    flow = _Composed("jet", shape, cond, steps=steps, patch=patch, depth=depth, heads=heads)
+    channels, places = flow.patched(patch)
+    net = partial(Transformer, hidden=hidden, depth=depth, heads=heads, axes=len(places))
+
+    def step(number: int) -> list[Bijection]:
+        by_places = number % 5 == 4 or channels == 1
+
+        def layer(seen: Seen) -> Bijection:
+            depth = seen[0] if seen else 0
+            if by_places:
+                board = Checkerboard(odd=number % 2 == 1)
+                return MaskedCoupling(channels, board, net, cond_channels=depth)
+            return Coupling(channels, net, cond_channels=depth)
+
+        layers = flow.on(places, layer, any_places=True)
+        return layers if by_places else [Permute(torch.randperm(channels).tolist()), *layers]
+
+    return flow.of(Chain(Squeeze(patch), *_repeated(steps, step)))
+
+
+def tarflow(
+    shape: Shape,
+    cond: CondShape = None,
+    *,
+    steps: int = 4,
+    patch: int = 4,
+    hidden: int = 64,
+    depth: int = 2,
+    heads: int = 4,
+    parallel: float | None = None,
+) -> Flow:
+    """TarFlow: patches of `patch` × `patch` as tokens, and `steps` autoregressive maps of them by
+    causal transformers, every other one from the last token to the first.
+
+    One pass for a density, one step a token for a sample, or rounds of all tokens with `parallel`,
+    see `TokenAutoregressive`. Entries of the condition may have places of their own, at any
+    resolution. Zhai et al., 2024, arXiv:2412.06329, with the scale and the positions of Gu et al.,
+    STARFlow, 2025, arXiv:2506.06276.
+    """
+    flow = _Composed("tarflow", shape, cond, steps=steps, patch=patch, depth=depth, heads=heads)
+    channels, places = flow.patched(patch)
+    net = partial(CausalTransformer, hidden=hidden, depth=depth, heads=heads, axes=len(places))
+
+    def step(number: int) -> list[Bijection]:
+        def layer(seen: Seen) -> Bijection:
+            return TokenAutoregressive(
+                channels,
+                net,
+                reverse=number % 2 == 1,
+                parallel=parallel,
+                cond_channels=seen[0] if seen else 0,
+            )
+
+        return flow.on(places, layer, any_places=True)
+
+    return flow.of(Chain(Squeeze(patch), *_repeated(steps, step)))
+
+
 class _Composed:
     """The shapes that a flow was asked for, and what has been made of them so far."""
 
@@ -261,11 +358,13 @@ class _Composed:
             raise ValueError(f"{self.who}: expected {what} of sizes >= 1, got {shape!r}")
         return tuple(sizes)
 
-    def on(self, places: Shape, layer: Callable[[Seen], Bijection]) -> list[Bijection]:
-        """A layer for each entry of the condition that fits these places, one without if none
-        does."""
-        self.met.add(places)
-        fitting = {k: e for k, e in self.entries.items() if e[1:] in ((), places)}
+    def on(
+        self, places: Shape, layer: Callable[[Seen], Bijection], *, any_places: bool = False
+    ) -> list[Bijection]:
+        """A layer for each entry of the condition that fits these places, or may have any; one
+        without if there is none."""
+        fitting = {k: e for k, e in self.entries.items() if any_places or e[1:] in ((), places)}
+        self.met |= {places, *(e[1:] for e in fitting.values())}
         layers = {key: layer(entry) for key, entry in fitting.items()}
         return [b if key is None else At(key, b) for key, b in layers.items()] or [layer(None)]
 
@@ -281,6 +380,16 @@ class _Composed:
                     f"got {entry}"
                 )
         return Flow(chain, StandardNormal(chain.shape((self.channels, *self.places))))
+
+    def patched(self, patch: int) -> tuple[int, Shape]:
+        """Channels and places of tokens, each a patch of this size on every axis."""
+        if not self.places or any(size % patch for size in self.places):
+            raise ValueError(
+                f"{self.who}: expected samples (C, *S) with places that are multiples of "
+                f"patch={patch}, got {(self.channels, *self.places)}; crop or pad them, or another "
+                "patch"
+            )
+        return self.channels * patch ** len(self.places), tuple(s // patch for s in self.places)
 
     def multiscale(
         self,

@@ -3,9 +3,11 @@
 from flowkit.density.augmented import Augmented
 from flowkit.density.base import StandardNormal, diagonal_normal
 from flowkit.density.conditional import ConditionalNormal
+from flowkit.density.denoising import denoise
 from flowkit.density.dequantized import Dequantized
 from flowkit.density.distributions import GivenFlow
 from flowkit.density.flow import Flow
+from flowkit.density.guidance import dropped, guided
 from flowkit.density.initialization import broadcast, initialize
 from flowkit.density.mixture import MixtureOfGaussians
 from flowkit.density.summary import Summary
@@ -22,6 +24,9 @@ __all__ = [
     "StandardNormal",
     "Summary",
     "broadcast",
+    "denoise",
     "diagonal_normal",
+    "dropped",
+    "guided",
     "initialize",
 ]

@@ -26,6 +26,7 @@ from flowkit.layers.softplus import Softplus
 from flowkit.layers.squeeze import Squeeze
 from flowkit.layers.standardize import Standardize
 from flowkit.layers.tanh import Tanh
+from flowkit.layers.token_autoregressive import TokenAutoregressive
 from flowkit.layers.weights import PLU, Full, Orthogonal, Weight
 
 __all__ = [
@@ -62,5 +63,6 @@ __all__ = [
     "Standardize",
     "Stripes",
     "Tanh",
+    "TokenAutoregressive",
     "Weight",
 ]

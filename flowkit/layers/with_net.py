@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from flowkit.conditions import require_cond
 from flowkit.contract import Cond, frozen
 from flowkit.layers.parameterized import Parameterized, require_params
-from flowkit.nets.conditioner import ask, fold, given
+from flowkit.nets.conditioner import Conditioner, ask, fold, given
 
 
 class WithNet(Parameterized):
@@ -28,9 +28,19 @@ class WithNet(Parameterized):
         Raises:
             ValueError: the condition doesn't fit x, or the net's output has another shape.
         """
-        beside = require_cond(self, cond, self.cond_channels, like=x) if self.conditional else None
-        params = ask(self.net, seen, beside)
+        params = ask(self.net, seen, self.require_beside(x, cond))
         return require_params(self, params, changed, self.how, x)
+
+    def require_beside(self, x: Tensor, cond: Cond) -> Tensor | None:
+        """The condition, if it fits x (B, C, *S) and the net; None where none is taken.
+
+        Raises:
+            ValueError: it doesn't.
+        """
+        if not self.conditional:
+            return None
+        own = isinstance(self.net, Conditioner) and not self.net.cond_places
+        return require_cond(self, cond, self.cond_channels, like=x, own_places=own)
 
     def given_net(self, cond: Cond) -> nn.Module:
         """The net for this condition; itself where it takes none."""

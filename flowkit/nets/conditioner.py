@@ -29,6 +29,8 @@ class Conditioner(nn.Module):
     cond_channels: int = 0
     axes: int | None = None
     """How many axes S has; None: any number."""
+    cond_places: bool = True
+    """Whether a condition's places are those of x, a vector at all of them; else it has its own."""
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         require_channels(self, x, axes=self.axes)
@@ -40,7 +42,8 @@ class Conditioner(nn.Module):
             )
         if cond is None:
             return self.respond(x)
-        return self.respond(x, self.first_cond(everywhere(cond, x)))  # pyright: ignore
+        placed = everywhere(cond, x) if self.cond_places else cond
+        return self.respond(x, self.first_cond(placed))  # pyright: ignore
 
     def respond(self, x: Tensor, share: Tensor | None = None) -> Tensor:
         """(B, c_out, *S), given what `first_cond` made of the condition."""
@@ -50,7 +53,7 @@ class Conditioner(nn.Module):
         """A net of x alone, for this condition; what depends on the condition alone is done."""
         apart = type(self).forward is Conditioner.forward and exactly(self, type(self))
         # A vector has to be known together with the places that it is put beside.
-        if apart and cond.dim() - 2 == self.axes:
+        if apart and (not self.cond_places or cond.dim() - 2 == self.axes):
             return WithShare(self, cond)
         return GivenNet(self, cond)
 
@@ -84,13 +87,18 @@ class WithShare(nn.Module, HoldsCondition):
         self.unchanged = Unchanged(net.first_cond)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.net.respond(x, self.share_of(x))
+
+    def share_of(self, x: Tensor) -> Tensor:
+        """What `first_cond` makes of the conditions of x (B, C, *S)."""
         name, first_cond = type(self.net).__name__, self.net.first_cond
         assert isinstance(first_cond, nn.Module)
         self.unchanged.require(name, first_cond)
-        require_places(name, self.cond_shape, x)
+        if self.net.cond_places:
+            require_places(name, self.cond_shape, x)
         share = repeated(self.net, self.share, x)
         assert isinstance(share, Tensor)
-        return self.net.respond(x, share)
+        return share
 
 
 def build(who: object, net: Net, c_in: int, c_out: int, cond_channels: int = 0) -> nn.Module:

@@ -14,6 +14,7 @@ from flowkit.testing.checks.gradients import check_gradients
 from flowkit.testing.checks.in_place import check_logdet_in_place
 from flowkit.testing.checks.initialize import check_initialize
 from flowkit.testing.checks.logdet import check_logdet
+from flowkit.testing.checks.parallel import check_parallel_inverse
 from flowkit.testing.checks.precision import check_low_precision
 from flowkit.testing.checks.pure import check_pure
 from flowkit.testing.checks.reuse import check_reuse
@@ -35,6 +36,7 @@ def all_checks() -> tuple[Check, ...]:
         *EXPLAINING,
         check_empty_batch,
         check_round_trip,
+        check_parallel_inverse,
         check_logdet,
         check_density,
         check_gradients,
