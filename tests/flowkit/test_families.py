@@ -91,8 +91,3 @@ def test_a_subclass_stays_one(family):
     assert type(layer.fold()) is Own
     torch.testing.assert_close(layer.fold()(x, cond), layer(x, cond))
     torch.testing.assert_close(layer.given(cond)(x), layer(x, cond))
-
-
-def test_half_of_the_channels_are_kept_unless_said_otherwise():
-    assert [Coupling(c, MLP).kept for c in (2, 3, 4, 7)] == [1, 1, 2, 3]
-    assert Coupling(7, MLP, kept=6).kept == 6
