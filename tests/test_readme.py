@@ -77,7 +77,7 @@ EXAMPLES = {"conditional_flow": 20, "two_moons": 50, "waves": 20}
 
 def test_every_example_is_run():
     scripts = {path.stem for path in (ROOT / "examples").glob("*.py")}
-    assert scripts == {*EXAMPLES, "before_after", "contact_sheet"}
+    assert scripts == {*EXAMPLES, "before_after", "contact_sheet", "only_a_flow"}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -1,4 +1,4 @@
-"""Put the tables of benchmarks/results into docs/paper.md.
+"""Put the tables of benchmarks/results into docs/paper.md and docs/flow.md.
 
 python benchmarks/paper/document.py
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from llflow.atomic import write_atomically
 
 REPOSITORY = Path(__file__).parents[2]
-PAGE = REPOSITORY / "docs" / "paper.md"
+PAGES = [REPOSITORY / "docs" / name for name in ("paper.md", "flow.md")]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 
 
@@ -34,5 +34,6 @@ def filled(text: str, results: Path) -> str:
 
 
 if __name__ == "__main__":
-    content = filled(PAGE.read_text(), RESULTS).encode()
-    write_atomically(PAGE, lambda file: file.write(content))
+    for page in PAGES:
+        content = filled(page.read_text(), RESULTS).encode()
+        write_atomically(page, lambda file, content=content: file.write(content))

@@ -119,6 +119,16 @@ def photographs(folder: Path) -> list[data.Pair]:
     return [data.synthetic_pair(pair, 0) for pair in files]
 
 
+def add_scenes(parser: experiment.Parser) -> None:
+    parser.add_argument(
+        "--scenes",
+        type=experiment.path,
+        metavar="JSON",
+        help="pictures of one scene, of which the first is taken: "
+        '{"clusters": [["1", "2"], ...]} as for llflow train',
+    )
+
+
 def one_of_each(files: Sequence[data.PairFiles], scenes: Path | None) -> list[data.PairFiles]:
     """The first picture of every scene: pictures of one scene would make intervals too narrow."""
     if scenes is None:
@@ -171,7 +181,7 @@ def _plot(measured: Mapping[str, Any]) -> experiment.Figure:
             axes.set_xscale("log")
             axes.set_xticks(strengths, [f"{s:g}" for s in strengths])
             axes.minorticks_off()
-            axes.set_xlabel(f"{kind},{UNITS[kind]}")
+            axes.set_xlabel(f"{kind}, {UNITS[kind].strip()}")
             axes.set_yscale("symlog", linthresh=0.1 if by == "bits" else 0.001)
         row[0].set_ylabel(f"{by}, less the clean picture's")
     return plot
@@ -185,13 +195,7 @@ def main(argv: list[str] | None = None) -> int:
         "--data LOL/our485 --split tiny --scenes scene_clusters.json",
     )
     experiment.add_weights(parser)
-    parser.add_argument(
-        "--scenes",
-        type=experiment.path,
-        metavar="JSON",
-        help="pictures of one scene, of which the first is taken: "
-        '{"clusters": [["1", "2"], ...]} as for llflow train',
-    )
+    add_scenes(parser)
     return experiment.main(parser, run, argv)
 
 

@@ -14,7 +14,7 @@ from llflow.distribution.activation import gradient_norm
 from llflow.network import checkpoint
 from llflow.picture.files import read, to_pil
 from llflow.picture.heat import colored, overlaid, with_bar
-from llflow.picture.sheet import contact_sheet
+from llflow.picture.sheet import contact_sheet, in_stops
 
 
 def picture(path, size=(40, 24), seed=0, brightest=60):
@@ -62,6 +62,11 @@ def test_a_sheet_that_can_not_be(pictures, labels, message):
         contact_sheet(pictures, **labels)
 
 
+def test_stops_in_words():
+    labels = [in_stops(stops) for stops in (-1, -0.0, 0.5, 2)]
+    assert labels == ["-1 stop", "0 stops", "+0.5 stops", "+2 stops"]
+
+
 def test_more_is_lighter():
     ramp = torch.linspace(0, 1, 50)[None].expand(4, 50)
     grey = np.asarray(colored(ramp).convert("L"))[0].astype(int)
@@ -99,7 +104,7 @@ def test_one_sample_is_the_typical_one(llflow, weights, nano, dark, tmp_path):
     more = ("--save", tmp_path, "--weights", weights, "--precision", "float32")
     assert llflow(*arguments, *more)[0] == 0
     expected = package.enhance(nano.fold(), read(dark).image)
-    found = np.asarray(Image.open(tmp_path / "dark_1_+0.png"))
+    found = np.asarray(Image.open(tmp_path / "dark_1_0.png"))
     assert np.array_equal(found, np.asarray(to_pil(expected)))
 
 

@@ -519,20 +519,22 @@ def test_results_are_written_whole(monkeypatch, experience, weights, tmp_path):
     assert json.loads((tmp_path / "results" / "table4.json").read_text()) == before
 
 
-PAGE = (ROOT / "docs" / "paper.md").read_text()
+PAGES = [page.read_text() for page in document.PAGES]
 
 
-def test_the_page_holds_the_results_tables():
-    assert document.filled(PAGE, document.RESULTS) == PAGE
+def test_the_pages_hold_the_results_tables():
+    for page in PAGES:
+        assert document.filled(page, document.RESULTS) == page
     for module in EXPERIMENTS:
-        assert f"<!-- {module.__name__} -->" in PAGE
+        assert sum(f"<!-- {module.__name__} -->" in page for page in PAGES) == 1
 
 
-def test_the_page_shows_what_is_there():
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGE)
-    assert len(links) > 4
-    for link in links:
-        assert (ROOT / "docs" / link).exists(), link
+def test_the_pages_show_what_is_there():
+    for page in PAGES:
+        links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page)
+        assert len(links) > 3
+        for link in links:
+            assert (ROOT / "docs" / link).exists(), link
 
 
 def test_a_stale_page_is_refreshed(tmp_path):

@@ -298,6 +298,23 @@ def test_by_mouse_and_after_the_page_was_closed(shown, tmp_path):
     assert found.votes == {study.order()[0]: "right"}
 
 
+def test_starting_again_asks_and_is_another_voter(shown, tmp_path):
+    _, tab = shown
+    for _ in range(3):
+        tab.keyboard.press("ArrowLeft")
+    first = saved(tab, tmp_path, lambda: tab.keyboard.press("s"))
+    again = tab.get_by_role("button", name="Start again")
+    tab.once("dialog", lambda dialog: dialog.dismiss())
+    again.click()
+    assert tab.locator("#done").is_visible()
+    tab.once("dialog", lambda dialog: dialog.accept())
+    again.click()
+    tab.keyboard.press("ArrowRight")
+    second = saved(tab, tmp_path, lambda: tab.keyboard.press("s"))
+    assert len(second.votes) == 1
+    assert second.voter != first.voter
+
+
 def test_actual_size_shows_the_same_part_of_both(shown):
     _, tab = shown
     tab.keyboard.press("z")

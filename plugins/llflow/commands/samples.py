@@ -95,7 +95,7 @@ class Stops(click.ParamType):
     "--save",
     type=PATH,
     metavar="DIR",
-    help="Write the single pictures, too, as large as IN: DIR/IN_1_+0.jpg for sample 1 at 0 stops.",
+    help="Write the single pictures, too: DIR/IN_2_+0.5.jpg for sample 2 at +0.5 stops.",
 )
 @weights_option
 @device_option
@@ -127,7 +127,7 @@ def command(
 
     from llflow.enhancement import variants
     from llflow.picture import files
-    from llflow.picture.sheet import contact_sheet
+    from llflow.picture.sheet import contact_sheet, in_stops
 
     require_picture(out)
     dark = opened(source)
@@ -135,7 +135,10 @@ def command(
     if save is not None:
         ending = files.SUFFIXES[dark.format][0]
         singles = [
-            [save / f"{source.stem}_{row + 1}_{stops:+g}{ending}" for stops in brightness]
+            [
+                save / f"{source.stem}_{row + 1}_{in_stops(stops).split()[0]}{ending}"
+                for stops in brightness
+            ]
             for row in range(samples)
         ]
     prepare([out, *(path for row in singles for path in row)], [source], overwrite)
@@ -153,7 +156,7 @@ def command(
         for path, picture in zip(paths, pictures, strict=True):
             files.write(path, dark.with_image(picture))
     rows = [f"sample {row + 1}" for row in range(samples)]
-    columns = [f"{stops:+g} stop{'s' * (abs(stops) != 1)}" for stops in brightness]
+    columns = [in_stops(stops) for stops in brightness]
     write_drawn(out, contact_sheet(made, rows=rows, columns=columns))
     also = f", {samples * len(brightness)} pictures in {shown(save)}" if save else ""
     click.echo(f"{samples} samples at {len(brightness)} brightnesses -> {shown(out)}{also}")

@@ -14,6 +14,11 @@ GAP = 8
 PAPER, INK = "white", "black"
 
 
+def in_stops(stops: float) -> str:
+    """A label: "-1 stop", "0 stops", "+0.5 stops"."""
+    return f"{f'{stops:+g}' if stops else 0} stop{'s' * (abs(stops) != 1)}"
+
+
 def contact_sheet(
     pictures: Sequence[Sequence[Tensor]],
     *,
