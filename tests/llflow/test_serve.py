@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -377,6 +378,24 @@ def test_only_so_many_jobs_are_kept(http, folder):
     assert len([*folder.iterdir()]) == LIMITS["kept"]
     assert http.get(f"/v1/jobs/{jobs[0]['id']}").status_code == 404
     assert http.get(f"/v1/jobs/{jobs[-1]['id']}").status_code == 200
+
+
+def test_what_the_command_refuses(llflow, service, weights, tmp_path):
+    port = service[0].rpartition(":")[2]
+    code, _, err = llflow("serve", "--port", port, "--weights", weights)
+    assert (code, "in use" in err) == (1, True)
+    code, _, err = llflow("serve", "--host", "no.such.host.invalid", "--weights", weights)
+    assert (code, "no.such.host.invalid port 8000" in err) == (1, True)
+    (tmp_path / "no.safetensors").write_text("no weights")
+    code, _, err = llflow("serve", "--port", 0, "--weights", tmp_path / "no.safetensors")
+    assert (code, err.count("\n"), "not a safetensors file" in err) == (1, 0, True)
+
+
+def test_without_the_extra(llflow, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "llflow.serve.server")
+    code, _, err = llflow("serve")
+    assert (code, "pip install 'flowkit[serve]'" in err) == (1, True)
 
 
 def test_openapi_tells_settings_bodies_and_problems(http):

@@ -21,6 +21,7 @@ from short_runs import PROGRAM
 pytestmark = pytest.mark.slow
 
 log = logging.getLogger(__name__)  # --log-cli-level INFO shows what was measured
+logging.getLogger("httpx").setLevel(logging.WARNING)
 FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF"]
 
 

@@ -174,12 +174,13 @@ def test_wrong_usage(llflow, folder, tmp_path):
         assert words in err
 
 
-def command(folder, out, weights):
-    """`llflow enhance --watch` in a process of its own."""
+def command(folder, out, weights, said):
+    """`llflow enhance --watch` in a process of its own, which says what it does in a file."""
     argv = [sys.executable, PROGRAM, "enhance", folder, "-o", out, "--weights", weights]
     argv += ["--device", "cpu", "--recursive", "--watch", "--json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment)
+    with said.open("a") as file:
+        return subprocess.Popen(argv, stdout=file, env=environment)
 
 
 @pytest.mark.slow
@@ -190,25 +191,26 @@ def test_300_files_slowly_by_rename_and_in_bursts_with_restarts(weights, folder,
     names = [*contents]
     writing = threading.Thread(target=_fill, args=(folder, tmp_path, contents, names))
     writing.start()
-    said = []
+    said = tmp_path / "said"
     for _ in range(3):
-        process = command(folder, out, weights)
+        process = command(folder, out, weights, said)
         time.sleep(20)
-        process.send_signal(signal.SIGKILL)
-        said += process.communicate()[0].splitlines()
-    process = command(folder, out, weights)
+        process.kill()
+        process.wait()
+    process = command(folder, out, weights, said)
     writing.join()
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and len([*out.glob("[!.]*.png")]) < len(names):
         time.sleep(0.5)
     time.sleep(5)
     process.send_signal(signal.SIGINT)
-    said += process.communicate()[0].splitlines()
+    process.wait()
     assert process.returncode == 130
     assert sorted(path.name for path in out.glob("[!.]*")) == names
     for name in names:
         assert Image.open(out / name).size == (40, 30)
         Image.open(out / name).load()
+    said = said.read_text().splitlines()
     done = [line for line in said if '"status": "done"' in line]
     assert len(done) <= len(names)  # one that was killed may not have said so
     assert len(done) == len(set(done))
