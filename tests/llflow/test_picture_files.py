@@ -625,6 +625,8 @@ def test_a_tiff_of_plain_tags_is_read(tmp_path):
     [
         (rgb_tiff(_254=1), "a camera's raw file"),
         (rgb_tiff(_50706=1), "a camera's raw file"),
+        (rgb_tiff(_278=1, _257=2), "pixels are missing"),
+        (rgb_tiff(_273=0), "pixels are missing"),
         (rgb_tiff(_262=32803), "a camera's raw file"),
         (rgb_tiff((32, 32, 32), _339=3, _262=0), "floating point whose white is 0"),
         (rgb_tiff(_262=8), r"L\*a\*b\* isn't read"),

@@ -65,7 +65,6 @@ _JPEGS = (6, 7)  # of compressions, which libtiff decodes to RGB
 _LAB = (8, 9, 10)  # of photometric interpretations
 _SENSOR = (32803, 34892)  # of photometric interpretations: as a camera's sensor saw it
 _LAYERS = 37724
-_STRIPS, _TILES = (273, 279), (324, 325)  # offsets and lengths
 
 # Files come from anybody, and each is read once.
 pyvips.block_untrusted_set(True)
@@ -301,15 +300,10 @@ def _is_raw(file: IO[bytes]) -> bool:
 def _of_tiff(file: IO[bytes]) -> tuple[bool, list[str]]:
     """Whether libvips takes luma and chroma for RGB, and what lies beside the one picture; refuses
     what would be misread (TIFF 6.0)."""
-    wanted = (_SUBFILE, _PHOTOMETRIC, _BITS, _SAMPLES, _LAYERS, *_STRIPS, *_TILES)
-    wanted += (_COMPRESSION, _SUBSAMPLING)
-    pictures = list(tiff.directories(file, wanted))
+    wanted = (_SUBFILE, _PHOTOMETRIC, _BITS, _SAMPLES, _LAYERS, _COMPRESSION, _SUBSAMPLING)
+    pictures = list(tiff.directories(file, wanted + tiff.OF_PIXELS))
     first, *others = pictures
-    size = file.seek(0, os.SEEK_END)
-    for places, lengths in (_STRIPS, _TILES):
-        pairs = zip(first.get(places, ()), first.get(lengths, ()), strict=False)
-        if any(place + length > size for place, length in pairs):
-            raise PictureError("truncated or damaged (pixels lie behind its end)")
+    tiff.require_pixels(first, file.seek(0, os.SEEK_END))
     kinds = [(found.get(_SUBFILE) or (0,))[0] for found in pictures]
     whole = sum(not kind & 5 for kind in kinds)
     if whole > 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import IO
 
@@ -18,6 +18,7 @@ SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12:
 SIZES |= {16: 8, 17: 8, 18: 8}  # BigTIFF's
 _WORD = {5: 4, 10: 4}  # of these the half has a byte order, of others the whole
 _NUMBERS = {1: "B", 3: "H", 4: "L", 13: "L", 16: "Q"}
+OF_PIXELS = (256, 257, 273, 277, 278, 279, 284, 322, 323, 324, 325)  # how they lie in the file
 _CLASSIC = (42, 0x4F52, 0x5352, 0x55)  # the last three are Olympus' and Panasonic's raw files'
 _BIG = 43
 MOST_ENTRIES = 4096
@@ -128,6 +129,36 @@ def directories(file: IO[bytes], only: Iterable[int]) -> Iterator[dict[int, tupl
         found = {entry.tag: entry.numbers(how.order) for entry in entries}
         waiting = [*found.get(330, ()), *([following] if following else []), *waiting]
         yield found
+
+
+def require_pixels(found: Mapping[int, tuple[int, ...]], size: int) -> None:
+    """Refuse a picture of which pixels aren't in its file; readers take them for black.
+
+    Args:
+        found: its tags, `OF_PIXELS` among them.
+        size: of the file, bytes.
+
+    Raises:
+        ValueError: they lie behind its end, or are nowhere.
+    """
+
+    def one(tag: int, default: int) -> int:
+        return (found.get(tag) or (default,))[0]
+
+    width, height = one(256, 0), one(257, 0)
+    planes = one(277, 1) if one(284, 1) == 2 else 1
+    tiled = 324 in found
+    places, lengths = (found.get(tag, ()) for tag in ((324, 325) if tiled else (273, 279)))
+    if tiled:
+        across, down = max(1, one(322, width)), max(1, one(323, height))
+    else:
+        across, down = max(1, width), max(1, min(height, one(278, height)))
+    wanted = planes * -(-width // across) * -(-height // down)
+    if len(places) < wanted or 0 in places[:wanted] or 0 in lengths[:wanted]:
+        raise ValueError("pixels are missing")
+    pairs = zip(places, lengths, strict=False)
+    if any(place + length > size for place, length in pairs):
+        raise ValueError("pixels lie behind its end")
 
 
 def _read(file: IO[bytes], at: int, length: int) -> bytes:
