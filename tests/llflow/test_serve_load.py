@@ -168,7 +168,8 @@ def test_damaged_pictures(weights, tmp_path):
                 assert b"Traceback" not in answer.content
                 assert str(tmp_path).encode() not in answer.content
             assert http.post("/v1/enhance", content=picture()).status_code == 200
-        (root,) = tmp_path.iterdir()
+        # Beside what multiprocessing has.
+        (root,) = (path for path in tmp_path.iterdir() if not path.name.startswith("pymp-"))
         assert [*root.iterdir()] == []
     log.info("answers by status: %s", counts)
     assert set(counts) <= {200, 415, 422}
