@@ -66,7 +66,7 @@ def fit(
     *,
     validation: float = 0.1,
     batch: int = 256,
-    epochs: int = 100,
+    epochs: int | None = None,
     steps: int | None = None,
     learning_rate: float = 1e-3,
     anneal: bool = False,
@@ -92,7 +92,7 @@ def fit(
         validation: share of the samples that is held out, in [0, 1). 0: none; then all epochs are
             trained, and the last weights stay.
         batch: samples in a step.
-        epochs: at most so many passes over the data.
+        epochs: at most so many passes over the data; None: as many as `steps` takes, or 100.
         steps: at most so many steps.
         learning_rate: of Adam.
         anneal: the learning rate falls to 0 along half a cosine, over `steps` or `epochs`, which
@@ -117,7 +117,7 @@ def fit(
     _require(density, data, cond)
     whole = {"batch": batch, "epochs": epochs, "steps": steps, "patience": patience, "seed": seed}
     for name, value in whole.items():
-        optional = value is None and name in ("steps", "patience")
+        optional = value is None and name in ("epochs", "steps", "patience")
         least = 0 if name == "seed" else 1
         fits = optional or (type(value) is int and value >= least)
         _require_range(name, value, fits, f"as an integer >= {least}")
@@ -128,6 +128,8 @@ def fit(
     validation, learning_rate, clip = float(validation), float(learning_rate), float(clip)
     held, train = _split(len(data), validation, seed)
     per_epoch = math.ceil(len(train) / batch)
+    if epochs is None:
+        epochs = 100 if steps is None else math.ceil(steps / per_epoch)
     total = epochs * per_epoch if steps is None else min(steps, epochs * per_epoch)
     annealed = total if anneal else None
     training = Training(density, data, cond, batch, learning_rate, clip, annealed)

@@ -30,7 +30,6 @@ fit(
     flow,
     train,
     steps=arguments.steps,
-    epochs=1000,
     batch=64,
     learning_rate=3e-3,
     anneal=True,

@@ -177,6 +177,12 @@ def test_more_epochs_go_on_from_the_checkpoint(tmp_path):
     assert equal(whole, parts)
 
 
+def test_steps_alone_take_as_many_epochs_as_they_need():
+    record = quick(small_flow(), bent(64), steps=103, patience=None)
+    assert (record.steps, len(record.train)) == (103, 103)
+    assert len(quick(small_flow(), bent(64), patience=None).train) == 100
+
+
 def test_an_annealed_rate_falls_along_half_a_cosine_and_resumes_exactly(monkeypatch, tmp_path):
     rates, step = [], torch.optim.Adam.step
 
