@@ -9,7 +9,8 @@ is planted in the function where it is. Then those cases run that call this func
 `flowkit.testing` before the tests, until one fails. Which case calls what is seen once, and kept in
 runs/mutation. What nobody notices is a survivor; those that can't be noticed, or needn't, are in
 tests/survivors.toml with a reason. What comes out is kept file by file in
-benchmarks/results/mutants.json: a run goes on where the one before stopped.
+benchmarks/results/mutants.json, and the sum in docs/features.md: a run goes on where the one before
+stopped.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from mutation.defects import ROOT, Mutant, mutants
 from mutation.planting import NotPlanted, functions_in_use, in_a_process, plant
-from mutation.score import RECORD, reasons, recorded, score, table
+from mutation.score import RECORD, reasons, recorded, score, table, write_down
 from mutation.witnesses import Witnesses, runs
 
 PARTS = ("elementwise", "layers", "combine", "density", "nets", "ops")
@@ -132,13 +133,17 @@ def said(mutant: Mutant) -> dict[str, Any]:
 def noticed(
     mutant: Mutant, functions: list[FunctionType], witnesses: Witnesses, seconds: float
 ) -> tuple[str, str]:
-    """By what kind of case a mutant is noticed within some seconds of the processor for each kind,
-    "" if by none, and by which. A case that fails
-    without any mutant as well has noticed nothing."""
+    """By what kind of case a mutant is noticed within some seconds of the processor, "" if by none,
+    and by which. A case that fails without any mutant as well has noticed nothing."""
     sound, broken = witnesses.sound, witnesses.broken
-    for kind, find in (("by_checks", witnesses.checks_of), ("by_tests", witnesses.tests_of)):
-        cases = [case for case in find(mutant.path, mutant.function) if case not in broken]
-        while answer := in_a_process(partial(asked, mutant, functions, cases, seconds), SECONDS):
+    for kind, find, times in (
+        ("by_checks", witnesses.checks_of, 1),
+        ("by_tests", witnesses.tests_of, 3),
+    ):
+        cases = [case for case in find(mutant) if case not in broken]
+        while answer := in_a_process(
+            partial(asked, mutant, functions, cases, times * seconds), SECONDS
+        ):
             if not isinstance(answer, list):
                 return kind, str(answer)
             problem, number = answer
@@ -184,7 +189,7 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=1, help="of each file's, drawn at random")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--seconds", type=float, default=4, help="for the checks, and for the tests"
+        "--seconds", type=float, default=4, help="for checks; tests get 3 times that"
     )
     parser.add_argument("--minutes", type=float, help="stop after so many")
     parser.add_argument("--again", action="store_true", help="try survivors on record once more")
@@ -199,7 +204,9 @@ def main() -> int:
         code = pytest.main([*arguments, "tests/flowkit"], plugins=[trial])
         if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             return int(code)
-    print(table(recorded(), reasons()))
+    found = table(recorded(), reasons())
+    write_down(found)
+    print(found)
     names = [str(path.relative_to(ROOT)) for path in files()]
     missing = [name for name in names if name not in recorded()]
     if missing:

@@ -127,3 +127,7 @@ def test_reasons_name_files_that_exist():
     for file, _ in score.reasons():
         assert (defects.ROOT / file).exists()
     assert all(score.reasons().values())
+
+
+def test_the_page_shows_what_is_on_record():
+    assert score.table(score.recorded(), score.reasons()) in score.PAGE.read_text()

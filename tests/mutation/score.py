@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 from mutation.defects import ROOT
 
+PAGE = ROOT / "docs" / "features.md"
 RECORD = ROOT / "benchmarks" / "results" / "mutants.json"
 Entry = dict[str, Any]
 
@@ -76,9 +78,24 @@ def score(files: Mapping[str, Entry], known: Mapping[tuple[str, str], str]) -> S
 
 
 def table(files: Mapping[str, Entry], known: Mapping[tuple[str, str], str]) -> str:
-    """The score of each folder, and of all."""
+    """The scores of each folder, and of all, in columns."""
     folders: dict[str, dict[str, Entry]] = {}
     for name, entry in sorted(files.items()):
         folders.setdefault(name.rpartition("/")[0], {})[name] = entry
-    lines = [f"{folder}: {score(part, known)}" for folder, part in folders.items()]
-    return "\n".join([*lines, f"all: {score(files, known)}"])
+    rows = [("", "planted", "tried", "by checks", "by tests", "excused", "survive", "share caught")]
+    for folder, part in [*folders.items(), ("all", files)]:
+        s = score(part, known)
+        survive = s.drawn - s.by_checks - s.by_tests - s.excused
+        counts = s.planted, s.drawn, s.by_checks, s.by_tests, s.excused, survive
+        share = f"{s.share:.1%}" + (f" ± {s.half:.1%}" if s.half else "")
+        rows.append((folder, *map(str, counts), share))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    )
+
+
+def write_down(text: str) -> None:
+    """Put the table into the page that shows it."""
+    page = PAGE.read_text()
+    PAGE.write_text(re.sub(r"(?<=```text\n).*?(?=\n```)", lambda _: text, page, flags=re.DOTALL))

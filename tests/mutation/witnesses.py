@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mutation.defects import ROOT
+from mutation.defects import ROOT, Mutant
 from mutation.planting import in_a_process
 
 FLOWKIT = str(ROOT / "flowkit") + "/"
@@ -83,25 +83,27 @@ class Witnesses:
         self.sound: set[pytest.Item] = set()
         self.broken: set[pytest.Item] = set()
 
-    def checks_of(self, path: Path, function: str) -> list[pytest.Item]:
-        """The checks' cases that call a function of a file, of each check the cheapest example
-        first."""
-        name = f"{path.relative_to(ROOT)}:{function}"
+    def checks_of(self, mutant: Mutant) -> list[pytest.Item]:
+        """The checks' cases that call the function that a mutant is in, of each check the cheapest
+        example first."""
+        name = f"{mutant.path.relative_to(ROOT)}:{mutant.function}"
         self._see_examples()
         calling = [key for key in self.checks if name in self.known[key].functions]
         calling.sort(key=lambda key: (len(self.known[key].functions), self.known[key].seconds))
         return [item for key in calling for item in _first(self.checks[key])]
 
-    def tests_of(self, path: Path, function: str) -> list[pytest.Item]:
-        """The tests in the files that name what a file defines, those first that name the
-        function or its class, or anything else that the file defines."""
-        first = re.compile(rf"\b({'|'.join(function.split('.'))})\b")
-        any_of = words_of(path)
-        items = [item for file in naming_tests(path) for item in self.tests[file]]
+    def tests_of(self, mutant: Mutant) -> list[pytest.Item]:
+        """The tests in the files that name what the mutant's file defines, those first that name
+        the function or its class, or anything else that the file defines; where a refusal is
+        missing, those that expect one."""
+        first = re.compile(rf"\b({'|'.join(mutant.function.split('.'))})\b")
+        any_of, refusal = words_of(mutant.path), re.match("raise|.*require_|.*refuse", mutant.was)
+        items = [item for file in naming_tests(mutant.path) for item in self.tests[file]]
 
         def rank(item: pytest.Item) -> tuple[bool, ...]:
             text = f"{item.name} {inspect.getsource(item.function)}"  # pyright: ignore
-            return not first.search(item.name), not first.search(text), not any_of.search(text)
+            found = not first.search(item.name), not first.search(text), not any_of.search(text)
+            return bool(refusal) and "raises" not in text, *found
 
         return sorted(items, key=rank)
 
