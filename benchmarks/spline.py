@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     measure.record(
         "spline",
         args,
-        doc=__doc__,
+        doc=__doc__ or "",
         tables=tables,
         targets=targets,
         implementation={"rational_quadratic": choice},

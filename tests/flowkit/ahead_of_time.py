@@ -88,7 +88,6 @@ def splines():
         (8, "identity", torch.bfloat16, 4096, True),
         (8, "straight", torch.float32, 16, True),  # vectors, several in a block
         (8, "circular", torch.bfloat16, 16, False),
-        (16, "identity", torch.float32, 4096, True),
     ):
         knots = Knots(bins, -5.0, 5.0, 1e-3, ends)
         x, params = torch.empty(2, size), torch.empty(2, knots.count, size)

@@ -69,9 +69,8 @@ def test_couplings_use_no_tensor_core(compiled):
 
 def test_splines_load_each_width_and_height_once_and_of_the_slopes_two(compiled):
     for name, report in of(compiled, "spline", "backward").items():
-        bins = 16 if " 16 " in name else 8
-        # Where a slope's row is in memory each of up to 4 elements of a thread finds by itself.
-        assert report["loads"] <= 1 + 2 * bins + 2 * 4, name
+        # x, eight widths and heights, and two slopes, which each of a thread's four elements finds.
+        assert report["loads"] == 1 + 2 * 8 + 2 * 4, name
 
 
 def test_linear_maps_multiply_three_times_in_tf32(compiled):
