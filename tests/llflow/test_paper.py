@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import calibration
 import document
 import experiment
 import figure6
@@ -29,7 +30,7 @@ from llflow.picture.files import Picture, read, write
 from llflow.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
-OF_WEIGHTS = (table4, figure6, figure8, ranking)
+OF_WEIGHTS = (table4, figure6, figure8, ranking, calibration)
 EXPERIMENTS = (*OF_WEIGHTS, table5, table6)
 ROWS = (*table5.ROWS, *table6.ROWS)
 
@@ -298,6 +299,26 @@ def test_ranking(experience, monkeypatch):
         *("histogram equalisation", "llflow enhance"),
     }
     assert "| noise 4/255, or clean | " in record["table"]
+
+
+def test_where_the_error_is_the_uncertainty_it_tells_all(nano, monkeypatch):
+    bright = torch.rand(3, 64, 80, generator=torch.Generator().manual_seed(0)) / 2 + 0.2
+    off = torch.zeros(64, 80)
+    off[:8, :40] = 0.1
+    off[:8, 40:] = -0.1  # the mean stays
+    monkeypatch.setattr(calibration, "enhance", lambda model, dark: bright + off)
+    monkeypatch.setattr(calibration, "uncertainty", lambda model, dark: off.abs())
+    found = calibration.measure(nano, bright, bright, bright)
+    assert found["error"] == pytest.approx(0.8, abs=0.02)  # the tenth is 8 of the 10 cells
+    assert found["rank"] > 0.4  # 70 of 80 cells are nearly tied
+    monkeypatch.setattr(calibration, "uncertainty", lambda model, dark: -off.abs())
+    assert calibration.measure(nano, bright, bright, bright)["error"] < 0.01
+
+
+def test_calibration(experience):
+    record = experience(calibration, "--limit", "3")
+    assert len(record["pictures"]) == 3
+    assert "| rank correlation with the error | " in record["table"]
 
 
 def test_free_photographs_are_there_and_darkened():

@@ -71,7 +71,7 @@ def score(
             twice what the network sees; the result is that of the whole.
 
     Raises:
-        ValueError: an argument is out of range, or sizes differ.
+        ValueError: an argument is out of range, sizes differ, or a picture has 8×8 pixels or less.
         TypeError: an argument is of another kind.
         ArithmeticError: a likelihood isn't finite.
         PictureError, OSError: a file can't be read.
@@ -123,6 +123,11 @@ def _score(sums: Tensor, places: int, stops: float | None) -> Score:
     logdet = sums[-1].item() / (places * channels)
     nats = (square.mean().item() + math.log(2 * math.pi)) / 2 - logdet
     variance = square - mean.square()
+    if (variance <= 0).any():
+        raise ValueError(
+            "score: expected latents that vary over the picture; it has to be larger than 8×8 "
+            "pixels, and an even picture needs noise > 0"
+        )
     mismatch = (square - 1 - variance.log()).mean().item() / 2
     if not math.isfinite(nats) or not math.isfinite(mismatch):
         raise ArithmeticError("the likelihood isn't finite; other weights may do better")
