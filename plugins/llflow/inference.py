@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from llflow.errors import LLFlowError
+from llflow.memory import release
 from llflow.network.illumination import of_averages, thumbnail_size
 from llflow.network.live_bytes import LiveBytes
 from llflow.network.model import Light, LLFlow
@@ -26,6 +27,7 @@ from llflow.picture.tiles import LEAST, Tile, Window, halves, sides, tiles
 TRIAL = 128  # pixels a side, of which memory is counted
 PLENTY = 4096  # bytes a pixel, more than any of the sizes takes
 SMALLEST = 64  # pixels, of a kept part's longer side, which isn't halved
+GAPS = 1.2  # memory that is resident, of tensors': operations' own and what lies between
 FREE = 0.8  # of a GPU's free memory that a tile may take
 BLOCK = 64  # rows of noise from one state of its generator
 
@@ -168,6 +170,9 @@ def decode(
         down, across = min(rows.stop, height), min(columns.stop, width)
         kept = [part[:, : down - rows.start, : across - columns.start] for part in drawn]
         put((slice(rows.start, down), slice(columns.start, across)), kept)
+        del drawn, kept
+        if waiting:
+            release()
         done += (rows.stop - rows.start) * (columns.stop - columns.start)
         if progress is not None:
             progress(done / (size[0] * size[1]))
@@ -205,7 +210,7 @@ def _bytes_a_pixel(model: LLFlow, drawing: Drawing) -> int:
     everything = slice(0, TRIAL), slice(0, TRIAL)
     with LiveBytes() as live:
         part.drawn(Tile(everything, everything, everything))
-    return -(-live.peak // TRIAL**2)
+    return math.ceil(GAPS * live.peak / TRIAL**2)
 
 
 def _unless_exhausted(part: _Part, tile: Tile) -> list[Tensor] | None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from llflow.atomic import require_writable
 from llflow.errors import UsageError, first_line
@@ -210,6 +211,7 @@ def run(
     overwrite: bool = False,
     skip_existing: bool = False,
     max_pixels: int = files.MAX_PIXELS,
+    max_memory: int | None = None,
     bits: int | None = None,
     quality: int | None = None,
 ) -> Iterator[Outcome]:
@@ -220,7 +222,7 @@ def run(
         brighten: what to do with each picture.
         overwrite: replace results that exist.
         skip_existing: leave them and count the job as done.
-        max_pixels: larger pictures are refused.
+        max_pixels, max_memory: larger pictures are refused, as `files.read` has it.
         bits, quality: as `files.write` has them.
     """
     for job in jobs:
@@ -231,19 +233,20 @@ def run(
             yield Outcome(job, None if skip_existing else problem, skipped=skip_existing)
         else:
             start = time.monotonic()
-            outcome = _do(job, brighten, max_pixels, bits, quality)
+            limits = {"max_pixels": max_pixels, "max_memory": max_memory}
+            outcome = _do(job, brighten, limits, bits, quality)
             yield replace(outcome, seconds=time.monotonic() - start)
 
 
 def _do(
     job: Job,
     brighten: Callable[[files.Picture], files.Picture],
-    max_pixels: int,
+    limits: dict[str, Any],
     bits: int | None,
     quality: int | None,
 ) -> Outcome:
     try:
-        dark = files.read(job.source, max_pixels)
+        dark = files.read(job.source, **limits)
     except files.NotAPicture as error:
         other = not job.named and files.format_of(job.source) is None
         return Outcome(job, None if other else str(error), other=other)

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from llflow.network import checkpoint, official
 from llflow.network.precision import PRECISIONS
 from llflow.picture.files import PictureError, read, to_pil
 from llflow.picture.light import factor_for_mean
+from llflow.picture.rows import whole
 
 
 def picture(path, mode="RGB", size=(13, 9), seed=0, **options):
@@ -190,7 +192,7 @@ def test_a_picture_too_black_for_an_exposure_is_named(llflow, weights, tmp_path,
     refuse = [True, False]
 
     def factor(image, mean):
-        return factor_for_mean(image * 0 if refuse.pop(0) else image, mean)
+        return factor_for_mean(0 * whole(image) if refuse.pop(0) else image, mean)
 
     monkeypatch.setattr("llflow.picture.light.factor_for_mean", factor)
     call = ("enhance", black, source, "--weights", weights, "--exposure", 0.1)
@@ -778,3 +780,16 @@ def test_singular_weights_are_one_line(llflow, nano, tmp_path):
     assert code == 1
     assert "singular" in err
     assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [("much", "size such as 800M or 2G"), ("1", "too large"), ("0", "size such as")],
+)
+def test_memory_that_is_none_or_too_little(llflow, weights, tmp_path, size, message):
+    source = picture(tmp_path / "a.png")
+    call = ("enhance", source, "--weights", weights, "--max-memory", size)
+    code, _, err = llflow(*call)
+    assert code in (1, 2)
+    assert re.search(message, err)
+    assert not (tmp_path / "a_bright.png").exists()

@@ -19,6 +19,7 @@ from llflow.commands.options import (
     FROM_ONE,
     PATH,
     STREAM_OR_PATH,
+    Bytes,
     Preset,
     Weights,
     device_of,
@@ -90,9 +91,16 @@ examples:
 @click.option(
     "--max-pixels",
     type=FROM_ONE,
-    show_default="50 million",
+    show_default="120 million",
     metavar="N",
     help="Refuse larger pictures.",
+)
+@click.option(
+    "--max-memory",
+    type=Bytes(),
+    show_default="half of what is free",
+    metavar="SIZE",
+    help="Of one picture, such as 800M or 2G; less takes more time.",
 )
 @click.option(
     "--suffix",
@@ -143,6 +151,7 @@ def command(
     weights: str | None,
     device: str,
     max_pixels: int | None,
+    max_memory: int | None,
     suffix: str | None,
     record: bool,
     as_json: bool,
@@ -197,6 +206,7 @@ def command(
     run = partial(
         jobs.run,
         max_pixels=max_pixels or files.MAX_PIXELS,
+        max_memory=max_memory,
         bits={"8": 8, "16": 16, "32f": files.FLOAT, None: None}[chosen.depth],
         quality=chosen.quality,
     )
@@ -204,7 +214,7 @@ def command(
         if streams.used or len(inputs) > 1:
             raise click.UsageError("--watch is for one folder.")
         require_apart(inputs[0], out)
-        brighten, sha256 = _brightening(chosen, weights, device, record)
+        brighten, sha256 = _brightening(chosen, weights, device, record, max_memory)
         for outcome in _watched(partial(plan, more_to_come=True), run, brighten):
             _say_watched(outcome, quiet, _record(outcome, chosen, sha256) if as_json else None)
     with streams:
@@ -216,16 +226,21 @@ def command(
             return _say(planned, overwrite, as_json)
         if page is not None:
             _require_page(page, planned, overwrite)
-        brighten, sha256 = _brightening(chosen, weights, device, record)
-        coming = run(planned, brighten, overwrite=overwrite, skip_existing=skip_existing)
         hidden = quiet or as_json
         outcomes = []
-        for outcome in tqdm(
-            coming, total=len(planned), desc="enhancing", unit="picture", disable=hidden
-        ):
-            outcomes.append(streams.named(outcome))
-            if as_json:
-                click.echo(json.dumps(_record(outcomes[-1], chosen, sha256)))
+        with tqdm(total=len(planned), desc="enhancing", unit="picture", disable=hidden) as bar:
+
+            def progress(share: float) -> None:
+                bar.n = round(len(outcomes) + share, 2) if share < 1 else bar.n
+                bar.refresh()
+
+            brighten, sha256 = _brightening(chosen, weights, device, record, max_memory, progress)
+            for outcome in run(planned, brighten, overwrite=overwrite, skip_existing=skip_existing):
+                outcomes.append(streams.named(outcome))
+                bar.n = len(outcomes)
+                bar.refresh()
+                if as_json:
+                    click.echo(json.dumps(_record(outcomes[-1], chosen, sha256)))
     code = _sum_up(outcomes, hidden, streams.writes)
     if page is not None:
         from llflow.pages import report as pages
@@ -299,10 +314,15 @@ def _settings(preset: str | None, given: dict[str, Any]) -> Settings:
 
 
 def _brightening(
-    chosen: Settings, weights: str | None, device: str, record: bool
+    chosen: Settings,
+    weights: str | None,
+    device: str,
+    record: bool,
+    max_memory: int | None,
+    progress: Callable[[float], object] | None = None,
 ) -> tuple[Callable[[Picture], Picture], str]:
     """What is done to each picture, and the digest of the weights that do it."""
-    from llflow.enhancement import enhance
+    from llflow import enhancement
     from llflow.network import checkpoint
     from llflow.picture import history
 
@@ -313,7 +333,9 @@ def _brightening(
     parameters = json.dumps(chosen.record() | {"weights": sha256})
 
     def brighten(picture: Picture) -> Picture:
-        bright = picture.with_image(enhance(model, picture.image, **chosen.arguments()))
+        bright = enhancement.brighten(
+            model, picture, **chosen.arguments(), max_memory=max_memory, progress=progress
+        )
         if not record:
             return bright
         about, lost = history.recorded(bright.about, agent, parameters)

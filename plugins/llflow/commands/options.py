@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -80,6 +81,22 @@ class Preset(Shipped):
     """Settings by name or file."""
 
     name, folder, ending = "preset", "presets", ".toml"
+
+
+class Bytes(click.ParamType):
+    """A size: bytes, or 800M, 2G, in units of a thousand as memory is sold."""
+
+    name = "size"
+    units: ClassVar = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)i?B?", value.strip(), re.IGNORECASE)
+        size = int(float(found[1]) * self.units[found[2].upper()]) if found else 0
+        if size < 1:
+            self.fail(f"expected a size such as 800M or 2G, got {value!r}", param, ctx)
+        return size
 
 
 STREAM_OR_PATH = PathText(path_type=Path, readable=False, stream=True)

@@ -14,6 +14,8 @@ from typing import IO
 
 from llflow.picture.metadata import IPTC, PREFIX, Metadata, iptc_of, split_resources, with_iptc
 
+Part = bytes | memoryview
+
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 XMP_OF_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
 XMP_OF_PNG = b"XML:com.adobe.xmp\0"
@@ -253,8 +255,9 @@ def is_p3(primaries: int) -> bool:
 
 def with_metadata(
     encoded: bytes, file_format: str, held: Metadata, size: tuple[int, int], alpha: bool
-) -> tuple[bytes, list[str]]:
-    """An encoded PNG, JPEG, WebP or AVIF with metadata in it, and what didn't fit, a line each.
+) -> tuple[list[Part], list[str]]:
+    """An encoded PNG, JPEG, WebP or AVIF with metadata in it, in parts that follow each other, and
+    what didn't fit, a line each.
 
     Args:
         encoded: without metadata; an AVIF has XMP already, and an EXIF to be replaced.
@@ -269,18 +272,19 @@ def with_metadata(
     lost += [f"{file_format} can't hold PNG's texts"] if held.texts else []
     lost += [f"{file_format} can't hold IPTC"] if held.resources else []
     if file_format == "WEBP":
-        return _webp_with(encoded, held, size, alpha), lost
-    return (_avif_with(encoded, held.exif) if held.exif else encoded), lost
+        return [_webp_with(encoded, held, size, alpha)], lost
+    return [_avif_with(encoded, held.exif) if held.exif else encoded], lost
 
 
-def _jpeg_with(encoded: bytes, held: Metadata) -> tuple[bytes, list[str]]:
+def _jpeg_with(encoded: bytes, held: Metadata) -> tuple[list[Part], list[str]]:
     segments = [
         ("EXIF", 0xE1, held.exif),
         ("XMP", 0xE1, XMP_OF_JPEG + held.xmp if held.xmp else b""),
         ("IPTC", 0xED, PHOTOSHOP + held.resources if held.resources else b""),
         ("the comment", 0xFE, held.comment),
     ]
-    parts, lost = [encoded[:2]], ["JPEG can't hold PNG's texts"] if held.texts else []
+    parts: list[Part] = [encoded[:2]]
+    lost = ["JPEG can't hold PNG's texts"] if held.texts else []
     if held.density != (1.0, 1.0):
         parts.append(_jfif(*held.density))
     for name, marker, content in segments:
@@ -288,7 +292,7 @@ def _jpeg_with(encoded: bytes, held: Metadata) -> tuple[bytes, list[str]]:
             lost.append(f"{name} isn't kept (JPEG holds up to {LONGEST_SEGMENT:,} bytes of it)")
         elif content:
             parts.append(struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content)
-    return b"".join([*parts, encoded[2:]]), lost
+    return [*parts, memoryview(encoded)[2:]], lost
 
 
 def _jfif(along: float, down: float) -> bytes:
@@ -299,7 +303,7 @@ def _jfif(along: float, down: float) -> bytes:
     return b"\xff\xe0\0\x10JFIF\0\1\1" + struct.pack(">BHH", unit, *whole) + b"\0\0"
 
 
-def _png_with(encoded: bytes, held: Metadata) -> bytes:
+def _png_with(encoded: bytes, held: Metadata) -> list[Part]:
     chunks = [b"eXIf" + held.exif.removeprefix(PREFIX)] if held.exif else []
     chunks += [b"iTXt" + XMP_OF_PNG + bytes(4) + held.xmp] if held.xmp else []
     if held.resources:
@@ -313,8 +317,9 @@ def _png_with(encoded: bytes, held: Metadata) -> bytes:
         chunks.append(b"pHYs" + struct.pack(">LLB", *(round(1000 * v) for v in held.density), 1))
     start = len(PNG_MAGIC) + 25  # behind IHDR
     own = encoded.find(_chunk(b"pHYs" + struct.pack(">LLB", 1000, 1000, 1)), start)  # libvips'
-    encoded = encoded[:own] + encoded[own + 21 :] if own >= 0 else encoded
-    return b"".join([encoded[:start], *map(_chunk, [*chunks, *held.texts]), encoded[start:]])
+    view = memoryview(encoded)
+    rest = [view[start:own], view[own + 21 :]] if own >= 0 else [view[start:]]
+    return [encoded[:start], *map(_chunk, [*chunks, *held.texts]), *rest]
 
 
 def _chunk(content: bytes) -> bytes:

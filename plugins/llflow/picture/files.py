@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
+from tempfile import TemporaryFile
 from typing import IO, Any, BinaryIO
 
 import numpy as np
@@ -29,7 +30,7 @@ from llflow.picture.metadata import Metadata
 from llflow.picture.rows import Rows, Whole, whole
 from llflow.picture.samples import FLOAT
 
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 120_000_000  # cameras' largest, whose samples take less than a gigabyte
 SUFFIXES = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -139,7 +140,9 @@ class Picture:
         return replace(self, pixels=image, stored=self.stored if same else None)
 
 
-def read(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture:
+def read(
+    path: str | os.PathLike, max_pixels: int = MAX_PIXELS, max_memory: int | None = None
+) -> Picture:
     """Decode a picture file, recognised by its content, not its name.
 
     Pixels alone decide whether it is damaged: odd metadata that can't be kept is `lost`. Files of
@@ -149,6 +152,8 @@ def read(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture:
         path: PNG, JPEG, WebP, BMP, TIFF or AVIF; with the packages for them also HEIC, JPEG XL
             and cameras' raw files (`optional.EXTRAS`).
         max_pixels: larger pictures are refused before they are decoded.
+        max_memory: so are those whose samples have more bytes, but for BMP and what needs a
+            package.
 
     Raises:
         PictureError: it isn't such a picture (`NotAPicture`), is damaged, or too large.
@@ -170,7 +175,7 @@ def read(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture:
         if file_format is None:
             raise NotAPicture(f"not a picture ({', '.join(FORMATS)} are read)")
         try:
-            return _decoded(file, file_format, max_pixels)
+            return _decoded(file, file_format, max_pixels, max_memory)
         except PictureError:
             raise
         except MemoryError as error:
@@ -187,7 +192,7 @@ def _reason(error: pyvips.Error) -> str:
     return lines[-1] if lines else first_line(error)
 
 
-def _decoded(file: BinaryIO, file_format: str, max_pixels: int) -> Picture:
+def _decoded(file: BinaryIO, file_format: str, max_pixels: int, max_memory: int | None) -> Picture:
     if file_format == "TIFF" and _is_raw(file):
         file_format = "RAW"
     if file_format in optional.EXTRAS:
@@ -204,6 +209,7 @@ def _decoded(file: BinaryIO, file_format: str, max_pixels: int) -> Picture:
         return _decoded_bmp(file, max_pixels)
     header = _opened(file, file_format)
     _require_size(header.width, header.height, max_pixels)
+    _require_memory(header, max_memory)
     if file_format != "TIFF" and _value(header, "n-pages", 1) > 1:
         pages = header.get("n-pages")
         raise PictureError(f"{pages} pictures in one file; only files of one picture are read")
@@ -268,6 +274,16 @@ def _require_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise PictureError(
             f"too large: {width}×{height} pixels, the limit is {max_pixels:,} in all (max_pixels)"
+        )
+
+
+def _require_memory(header: Any, max_memory: int | None) -> None:
+    wide = {"uchar": 1, "ushort": 2}.get(header.format, 4)
+    needed = header.width * header.height * header.bands * wide
+    if max_memory is not None and needed > max_memory:
+        raise PictureError(
+            f"too large: its samples take {needed / 1e6:.0f} MB, and the limit is "
+            f"{max_memory / 1e6:.0f} MB (max_memory)"
         )
 
 
@@ -504,11 +520,11 @@ def write(
         else:
             encoded = _encoded(held, samples, file_format, depth, quality)
             size = (samples.shape[1], samples.shape[0])
-            whole, said = containers.with_metadata(
+            parts, said = containers.with_metadata(
                 encoded, file_format, held.about, size, held.alpha is not None
             )
             lost += said
-            write_atomically(path, lambda file: file.write(whole))
+            write_atomically(path, lambda file: file.writelines(parts))
     except OSError:
         raise
     except Exception as error:  # encoders raise many things for what the format can't hold
@@ -630,7 +646,10 @@ def _encoded(
     image = _image(picture, samples, file_format)
     lossless = picture.lossless and picture.format == file_format
     if file_format == "PNG":
-        return image.pngsave_buffer(keep=_flags(keep))
+        with TemporaryFile() as file:  # in memory it would grow by copies of itself
+            image.pngsave_target(_target(file), keep=_flags(keep))
+            file.seek(0)
+            return file.read()
     if file_format == "JPEG":
         return image.jpegsave_buffer(keep=_flags(keep), Q=quality, subsample_mode="off")
     if file_format == "WEBP":
@@ -649,6 +668,10 @@ def _encoded(
         # One quality is for colors and opacity, which mustn't change.
         lossless=lossless or picture.alpha is not None,
     )
+
+
+def _target(file: IO[bytes]) -> Any:
+    return pyvips.Target.new_to_descriptor(file.fileno())
 
 
 def _flags(names: list[str]) -> str:
@@ -686,7 +709,8 @@ def _write_tiff(path: Path, picture: Picture, samples: np.ndarray) -> list[str]:
         options["predictor"] = "float"
 
     def write_to(file: IO[bytes]) -> None:
-        file.write(image.tiffsave_buffer(keep="icc" if picture.icc_profile else "none", **options))
+        keep = "icc" if picture.icc_profile else "none"
+        image.tiffsave_target(_target(file), keep=keep, **options)
         if entries or any(held.parts.values()):
             tiff.graft(file, held, entries)
 
