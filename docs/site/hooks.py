@@ -17,9 +17,11 @@ OUTSIDE = {
     "examples/README.md": "examples.md",
     "plugins/llflow/weights/tiny.md": "weights/tiny.md",
 }
-"""Where files that aren't in docs/ are on the site: pages, and the pictures of results."""
+"""Where files that aren't in docs/ are on the site: pages, the pictures of results, examples."""
 for picture in (ROOT / "benchmarks/results").rglob("*.png"):
     OUTSIDE[str(picture.relative_to(ROOT))] = str(picture.relative_to(ROOT / "benchmarks"))
+for example in (ROOT / "examples").rglob("*.py"):
+    OUTSIDE[str(example.relative_to(ROOT))] = str(example.relative_to(ROOT))
 WITHIN = {place: path for path, place in OUTSIDE.items()}
 
 
