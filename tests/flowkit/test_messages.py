@@ -388,6 +388,14 @@ MISTAKES = {
         r"Flow: expected one shape \(C, \*S\) of the noise, got {'the base': \(48, 2, 2\), "
         r"'shape=\(3, 16, 16\)': \(48, 4, 4\)}",
     ),
+    "a scale as a map": (
+        lambda: Coupling(2, MLP, ExpScale()),
+        r"expected an elementwise map such as Affine\(\), got ExpScale \(Affine\(ExpScale\(",
+    ),
+    "a net as a map": (
+        lambda: Coupling(2, MLP, MLP(1, 1)),
+        r"expected an elementwise map such as Affine\(\), got MLP \(it has no count\)",
+    ),
     "ActNorm(0)": (lambda: ActNorm(0), "ActNorm: expected channels >= 1, got 0"),
     "ActNorm(2.0)": (lambda: ActNorm(2.0), "ActNorm: expected channels as an integer, got float"),
     "InvertibleLinear(0)": (lambda: InvertibleLinear(0), "expected channels >= 1, got 0"),
@@ -463,7 +471,7 @@ def test_what_is_said(mistake):
 LEAST = {
     "ActNorm": lambda: ActNorm(1),
     "Autoregressive": lambda: Autoregressive(1),
-    "Bernstein": lambda: Bernstein(1),
+    "Bernstein": lambda: Bernstein(1, bound=1e-3),
     "BoundedSpline": lambda: BoundedSpline(2, least=0.49),
     "ConvExponential": lambda: ConvExponential(1, width=1, axes=0, bound=1e-3),
     "Coupling": lambda: Coupling(2, MLP),

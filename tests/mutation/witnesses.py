@@ -116,7 +116,11 @@ class Witnesses:
     def _use_of(self, key: str) -> Callable[[], object]:
         (item, *_) = self.checks[key].values()
         parameters = item.callspec.params  # pyright: ignore[reportAttributeAccessIssue]
-        return partial(_use, parameters["check"].example) if "check" in parameters else item.runtest
+        return (
+            partial(_use, parameters["check"].example)
+            if "check" in parameters
+            else partial(runs, item)
+        )
 
     def _learn(self, keys: list[str], found: Any) -> None:
         """What was seen; where the process that saw it ended, that none calls anything."""
