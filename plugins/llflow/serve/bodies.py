@@ -52,7 +52,7 @@ async def received(jobs: Jobs, request: Request, asked: Asked) -> Job:
     return job
 
 
-def again(jobs: Jobs, source: Job, asked: Asked) -> Job:
+async def again(jobs: Jobs, source: Job, asked: Asked) -> Job:
     """A new job with another one's picture.
 
     Raises:
@@ -60,7 +60,11 @@ def again(jobs: Jobs, source: Job, asked: Asked) -> Job:
     """
     require_samples(asked, jobs.limits.samples)
     job = jobs.open(asked)
-    os.link(source.folder / "source", job.folder / "source")
+    try:
+        os.link(source.folder / "source", job.folder / "source")
+    except BaseException:
+        await jobs.cancel(job)
+        raise
     return job
 
 

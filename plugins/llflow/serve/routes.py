@@ -70,7 +70,7 @@ async def submit(
     service = service_of(request)
     asked = Asked(**submitted.model_dump(exclude_unset=True, exclude={"of"}))
     if submitted.of is not None:
-        job = again(service.jobs, service.jobs.get(submitted.of), asked)
+        job = await again(service.jobs, service.jobs.get(submitted.of), asked)
     else:
         job = await received(service.jobs, request, asked)
     compute = partial(service.network.call, "compute", job.folder, job.asked)
