@@ -23,7 +23,7 @@ def live(weights, port=0, **limits):
         thread = threading.Thread(target=partial(asyncio.run, server.whole(socket)))
         thread.start()
         try:
-            assert ready.wait(120), "the service didn't start"
+            assert ready.wait(300), "the service didn't start"
             yield f"http://127.0.0.1:{addresses[0]}", app
         finally:
             server.should_exit = True
