@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from llflow.enhancement import bracket, draw, enhance, variants
     from llflow.network.checkpoint import load
     from llflow.network.model import LARGE, SMALL, TINY, Config, LLFlow
+    from llflow.picture.sheet import contact_sheet
     from llflow.settings import Settings
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Score",
     "Settings",
     "bracket",
+    "contact_sheet",
     "draw",
     "enhance",
     "explain",
@@ -39,6 +41,7 @@ _HOMES = {
     "llflow.enhancement": ("bracket", "draw", "enhance", "variants"),
     "llflow.network.checkpoint": ("load",),
     "llflow.network.model": ("LARGE", "SMALL", "TINY", "Config", "LLFlow"),
+    "llflow.picture.sheet": ("contact_sheet",),
     "llflow.settings": ("Settings",),
 }
 
