@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from flowkit.contract import require_at_least
 from flowkit.ops.spline.api import rational_quadratic, rational_quadratic_inverse
 from flowkit.ops.spline.knots import Knots, require_bins
 
@@ -34,6 +35,7 @@ class BoundedSpline:
     knots: Knots = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        require_at_least(self, "bins", self.bins, 2)
         require_bins(self, self.bins, self.low, self.high, self.least)
         object.__setattr__(
             self, "knots", Knots(self.bins, self.low, self.high, self.least, "straight")

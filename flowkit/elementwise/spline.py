@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from flowkit.contract import require_at_least
 from flowkit.ops.spline.api import rational_quadratic, rational_quadratic_inverse
 from flowkit.ops.spline.knots import Knots
 
@@ -36,10 +37,11 @@ class RationalQuadraticSpline:
     knots: Knots = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.bins < 2 or not 0 < self.bound < math.inf or not 0 < self.least < 1 / self.bins:
+        require_at_least(self, "bins", self.bins, 2)
+        if not 0 < self.bound < math.inf or not 0 < self.least < 1 / self.bins:
             raise ValueError(
-                "RationalQuadraticSpline: expected bins >= 2, bound > 0 and 0 < least < 1/bins, "
-                f"got {self.bins}, {self.bound} and {self.least}"
+                "RationalQuadraticSpline: expected bound > 0 and 0 < least < 1/bins, got "
+                f"{self.bound} and {self.least} with {self.bins} bins"
             )
         object.__setattr__(
             self, "knots", Knots(self.bins, -self.bound, self.bound, self.least, "identity")
