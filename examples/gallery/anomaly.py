@@ -55,8 +55,8 @@ print(f"digits told, AUC: by density {by_density:.3f}, less the compressor's bit
 
 figure, panels = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
 for panel, score, name in zip(panels, (bits, excess), ("flow", "flow less WebP"), strict=True):
-    for part in (~odd, odd):
-        panel.hist(score[part], 30, alpha=0.6)
+    parts, names = [score[~odd], score[odd]], ["garments", "digits"]
+    panel.hist(parts, 40, histtype="stepfilled", alpha=0.6, label=names)
     panel.set(title=f"{name}, bits a pixel")
-panels[0].legend(["garments", "digits"])
+panels[0].legend()
 figure.savefig(arguments.out, dpi=80)

@@ -4,7 +4,7 @@ Pixel by pixel, by a spline whose knots masked convolutions make of the pixels b
 is a picture as large: the upper half, mirrored, so that what touches lies on top of one another,
 and 15 numbers that are the same at every place (principal components): what kind of thing it is.
 
-python examples/gallery/inpainting.py --out inpainting.png
+python examples/gallery/inpainting.py --out inpainting.jpg
 """
 
 from argparse import ArgumentParser
@@ -28,7 +28,7 @@ from flowkit import (
 )
 
 parser = ArgumentParser(description=__doc__)
-parser.add_argument("--out", default="inpainting.png", help="where the picture goes")
+parser.add_argument("--out", default="inpainting.jpg", help="where the picture goes")
 parser.add_argument("--steps", type=int, default=600)
 arguments = parser.parse_args()
 

@@ -4,7 +4,7 @@ An encoder makes features for both levels and for where the noise has its middle
 bright pictures are spread, and at temperature 0 gives the image of that middle. Wang et al.,
 Low-light image enhancement with normalizing flow, 2022, arXiv:2109.05923; in full it is llflow.
 
-python examples/gallery/low_light.py --out low_light.png
+python examples/gallery/low_light.py --out low_light.jpg
 """
 
 from argparse import ArgumentParser
@@ -63,14 +63,14 @@ flow = Flow(Chain(level("half", 12, 24), level("quarter", 48, 96)), base)
 encoder = Encoder()
 
 parser = ArgumentParser(description=__doc__)
-parser.add_argument("--out", default="low_light.png", help="where the picture goes")
-parser.add_argument("--steps", type=int, default=400)
+parser.add_argument("--out", default="low_light.jpg", help="where the picture goes")
+parser.add_argument("--steps", type=int, default=700)
 arguments = parser.parse_args()
 
 torch.manual_seed(0)
 pictures = [getattr(skimage.data, name)()[..., :3] for name in ("astronaut", "coffee", "rocket")]
 pictures = [torch.tensor(x).permute(2, 0, 1)[None] / 255 for x in pictures]
-patches = [x.unfold(2, 32, 16).unfold(3, 32, 16).flatten(2, 3) for x in pictures]
+patches = [x.unfold(2, 24, 12).unfold(3, 24, 12).flatten(2, 3) for x in pictures]
 patches = torch.cat(patches, dim=2)[0].movedim(1, 0)
 
 with torch.no_grad():
@@ -78,7 +78,7 @@ with torch.no_grad():
     initialize(flow, some, encoder(darkened(some)))
 learned = [*encoder.parameters(), *flow.parameters()]
 optimizer = torch.optim.Adam(learned)
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, arguments.steps)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, arguments.steps)
 for _ in range(arguments.steps):
     bright = patches[torch.randint(len(patches), (16,))][:, torch.randperm(3)]
     loss = -flow.log_prob(bright, encoder(darkened(bright))).mean()

@@ -56,7 +56,7 @@ truth = posterior(observed, len(ours))
 both = torch.cat([truth, ours])
 both = (both - truth.mean(0)) / truth.std(0)
 which = torch.arange(len(both)) >= len(truth)
-classifier = MLPClassifier((20, 20), max_iter=300, random_state=0)
+classifier = MLPClassifier((20, 20), tol=1e-3, random_state=0)
 c2st = cross_val_score(classifier, both, which, cv=5).mean()
 print(f"C2ST between the flow's draws and the posterior's: {c2st:.3f}")
 

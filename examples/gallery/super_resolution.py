@@ -4,7 +4,7 @@
 of the details given the coarse draws sharp pictures of any size, though trained on patches; the
 mean over draws is nearer to the truth than any of them.
 
-python examples/gallery/super_resolution.py --out super_resolution.png
+python examples/gallery/super_resolution.py --out super_resolution.jpg
 """
 
 from argparse import ArgumentParser
@@ -47,7 +47,7 @@ def step():
 
 
 parser = ArgumentParser(description=__doc__)
-parser.add_argument("--out", default="super_resolution.png", help="where the picture goes")
+parser.add_argument("--out", default="super_resolution.jpg", help="where the picture goes")
 parser.add_argument("--steps", type=int, default=300)
 arguments = parser.parse_args()
 
