@@ -171,8 +171,7 @@ def decode(
         kept = [part[:, : down - rows.start, : across - columns.start] for part in drawn]
         put((slice(rows.start, down), slice(columns.start, across)), kept)
         del drawn, kept
-        if waiting:
-            release()
+        release()
         done += (rows.stop - rows.start) * (columns.stop - columns.start)
         if progress is not None:
             progress(done / (size[0] * size[1]))
