@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 
 import measure
 import torch
-from llflow.network.live_bytes import LiveBytes
 from measure import Target
 from plain_llflow import PlainLLFlow
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from whole_step import CONFIGS
 
 from flowkit.ops import affine_coupling_choice, linear_map_choice
 from llflow import LLFlow
+from llflow.network.live_bytes import LiveBytes
 from llflow.picture.preprocess import network_input
 
 FORMATS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}

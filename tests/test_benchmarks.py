@@ -19,9 +19,10 @@ import samples
 import torch
 import training_step
 import training_throughput
-from llflow.network.live_bytes import LiveBytes
 from measure import Spread, Target, Times, WrongResult
 from plain_llflow import PlainLLFlow
+
+from llflow.network.live_bytes import LiveBytes
 
 BENCHMARKS = (
     coupling,
