@@ -11,7 +11,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 GALLERY = ROOT / "examples" / "gallery"
 
-OF_FASHION = "anomaly", "inpainting"
+OF_FASHION = "anomaly", "inpainting", "transformer"
 PAGE = (ROOT / "docs" / "gallery.md").read_text()
 
 # About what was seen (docs/gallery.md). Another machine rounds in another way, which after some
@@ -31,6 +31,7 @@ OUTCOMES = {
     "simulation": lambda e: [(e["c2st"], 0.45, 0.6)],
     "super_resolution": lambda e: [(e["gain"], 0.1, 0.4), (e["psnr"][1] - e["psnr"][0], 0, 1)],
     "tabular": lambda e: [(e["gain"], 1, 5)],
+    "transformer": lambda e: [(e["gained"], 0.02, 0.12)],
     "vae": lambda e: [(e["gaps"]["normal"] - e["gaps"]["flow"], 0, 0.3)],
     "variational": lambda e: [(e["evidence"] - e["elbo"], 0, 0.03)],
 }
