@@ -97,6 +97,20 @@ def test_a_fault_is_named(llflow, pairs, named):
     assert out[-1] == "problems: 1"
 
 
+def test_pairs_that_show_other_things_are_named(llflow, pairs):
+    for one, other in (("5", "7"), ("7", "5")):
+        write(pairs / f"low/{one}.png", scene({"5": 2, "7": 4}[other]), 0.1)
+    code, out, err = llflow("data", "check", pairs, "--crop", 32)
+    assert (code, out[-1]) == (1, "problems: 2")
+    for name, line in zip("57", err, strict=True):
+        assert line.startswith(f"llflow: {name}: dark and bright show other things, or are shifted")
+
+
+def test_a_picture_without_detail_tells_nothing(llflow, pairs):
+    write(pairs / "low/7.png", np.full((40, 60, 3), 100), 0.1)
+    assert llflow("data", "check", pairs, "--crop", 32)[0] == 0
+
+
 def test_all_faults_are_named_at_once(llflow, pairs):
     for plant in FAULTS.values():
         plant(pairs)

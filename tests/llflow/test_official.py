@@ -176,7 +176,7 @@ def test_large_survives_the_round_trip():
     assert (logdet + logdet_back).abs() < 1e-5 * logdet.abs()
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_files_are_read_with_and_without_prefix(weights, tmp_path, prefix, suffix):
     state = {prefix + key: value.clone() for key, value in weights.items()}
@@ -213,6 +213,14 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path):
     with pytest.raises(official.NotOfficial, match="more than tensors"):
         official.read(tmp_path / "evil.pth")
     assert not Malicious.executed
+
+
+@pytest.mark.parametrize("key", ["params", "params_ema", "state_dict", "model"])
+def test_weights_within_a_dictionary_are_named(weights, tmp_path, key):
+    torch.save({key: weights, "step": 3}, tmp_path / "other.pth")
+    message = rf"one of other things \('{key}', 'step'\); save what is under '{key}' alone"
+    with pytest.raises(official.NotOfficial, match=message):
+        official.read(tmp_path / "other.pth")
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {"a": [torch.zeros(1)]}, torch.zeros(3)])

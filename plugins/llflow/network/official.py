@@ -22,7 +22,7 @@ class NotOfficial(LLFlowError, ValueError):
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .pth or .safetensors file, without a `module.` prefix.
+    """The tensors of a .pth or .safetensors file, without a `module.` or `_orig_mod.` prefix.
 
     Nothing in the file is executed: `torch.load(weights_only=True)`, or safetensors.
 
@@ -44,12 +44,25 @@ def read(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # weights_only raises pickle.UnpicklingError, among others
         raise NotOfficial(f"{path}: refused, it holds more than tensors or is damaged") from error
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise NotOfficial(f"{path}: expected a dictionary of tensors, got {type(state).__name__}")
+        raise NotOfficial(f"{path}: expected a dictionary of tensors, got {_described(state)}")
     if not all(_is_plain(tensor) for tensor in state.values()):
         raise NotOfficial(f"{path}: expected dense floating-point tensors, got another kind")
     if any(tensor.nbytes > len(content) for tensor in state.values()):
         raise NotOfficial(f"{path}: a tensor claims to be larger than the file")
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    return {
+        str(key).removeprefix("module.").removeprefix("_orig_mod."): value
+        for key, value in state.items()
+    }
+
+
+def _described(state: object) -> str:
+    """What a file holds instead, with its keys, among which the dictionary may be."""
+    if not isinstance(state, Mapping):
+        return type(state).__name__
+    keys = ", ".join(repr(key) for key in [*state][:8])
+    within = [repr(key) for key, value in state.items() if isinstance(value, Mapping)]
+    hint = f"; save what is under {' or '.join(within[:3])} alone" if within else ""
+    return f"one of other things ({keys}){hint}"
 
 
 def _is_plain(tensor: Tensor) -> bool:
