@@ -214,6 +214,7 @@ def test_a_chain_of_them_learns():
     ("call", "message"),
     [
         (lambda: Residual(0), "Residual: expected channels >= 1, got 0"),
+        (lambda: Residual(2, cond_channels=-1), "expected cond_channels >= 0, got -1"),
         (lambda: Residual(2, lipschitz=1.0), "lipschitz and tolerance between 0 and 1, got 1.0"),
         (lambda: Residual(2, tolerance=0.0), "between 0 and 1, got 0.9 and 0.0"),
         (
