@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 TILE = 4096  # side in pixels
-TILE_MEMORY = 640_000_000, 7  # bytes that a tile may take, and how many more for each pixel
+TILE_MEMORY = 590_000_000, 7  # bytes that a tile may take, and how many more for each pixel
 STRIP_MEMORY = 130_000_000  # that strips take, of which one is computed at a time
 HELD = 250_000_000  # bytes of a result that is in memory until it is finished
 AUTO = "auto"
@@ -88,7 +88,7 @@ def enhance(
         strength: share of the result in a blend with `image` in linear light, 0 to 1; 0 gives
             `image` itself.
         tile: pictures with longer sides are computed in tiles of at most this side, and in smaller
-            ones where these would take more than 640 MB and 7 bytes a pixel of the picture, or half
+            ones where these would take more than 590 MB and 7 bytes a pixel of the picture, or half
             of the memory that there is. They overlap, so that the result is the same within 1/255.
         precision: of the networks: "float32", "bf16", or "auto" for bf16 where the device computes
             in it. The latent stays float32.
@@ -263,7 +263,7 @@ def draw(
     if made.light is None:
         return drawn
     pairs = zip(drawn, made.exposures, strict=True)
-    return [picture * _factor(Whole(picture), exposure) for picture, exposure in pairs]
+    return [picture * factor_to(Whole(picture), exposure) for picture, exposure in pairs]
 
 
 @dataclass(frozen=True)
@@ -377,27 +377,39 @@ def _finish(original: Rows, bright: Scratch, made: _Made, exposure: float | None
     exposure, and `original` where that is to stay."""
     if made.light is None or exposure is None:
         return
-    factor = _factor(bright, exposure)
-    top = (_brightest(bright) * factor).item()
-    needed = _needed(made.overview.mean, made.light)
+    factor = factor_to(bright, exposure)
+    top = (brightest(bright) * factor).item()
+    needed = share_needed(made.overview.mean, made.light)
     for at, strip in rows.each(bright):
-        before = original.rows(at)
-        strip = rolled_off(strip * factor, top)
-        if needed < 1:
-            strip = linear.blend(before, strip.clamp(0, 1), needed)
-        if needed:
-            strip = linear.keep_lights(before, strip)
-            strip = torch.lerp(before, strip, made.overview.night.share(at))
-        bright.put(at, ALL, strip)
+        share = made.overview.night.share(at)
+        bright.put(at, ALL, finished(original.rows(at), strip * factor, top, needed, share))
 
 
-def _factor(picture: Rows, exposure: float) -> float:
+def finished(before: Tensor, strip: Tensor, top: float, needed: float, share: Tensor) -> Tensor:
+    """What becomes of rows (3, h, W) of the network's picture at its exposure, and of `before` them
+    where that is to stay.
+
+    Args:
+        top: `highlights.brightest` of the whole.
+        needed: see `share_needed`.
+        share: (h, W) of `night.Night`.
+    """
+    strip = rolled_off(strip, top)
+    if needed < 1:
+        strip = linear.blend(before, strip.clamp(0, 1), needed)
+    if needed:
+        strip = linear.keep_lights(before, strip)
+        strip = torch.lerp(before, strip, share)
+    return strip
+
+
+def factor_to(picture: Rows, exposure: float) -> float:
     """By which the picture has this mean, but for what clips."""
     mean = rows.mean_of(picture)
     return exposure / mean if mean else 1.0
 
 
-def _brightest(picture: Rows) -> Tensor:
+def brightest(picture: Rows) -> Tensor:
     """`highlights.brightest` of the whole."""
     largest = Largest(number_above(math.prod(picture.shape)))
     for _, strip in rows.each(picture):
@@ -405,7 +417,7 @@ def _brightest(picture: Rows) -> Tensor:
     return largest.least
 
 
-def _needed(mean: float, light: Light) -> float:
+def share_needed(mean: float, light: Light) -> float:
     """Which share of the network's picture the result is: 0 where the predicted exposure is above
     the picture's own mean by less than the branch's standard deviation, 1 from twice that on."""
     if mean == 0:
