@@ -49,7 +49,7 @@ def compare(flow: Flow, exact: Flow, batch: int, args) -> list[dict]:
     expected = decoded(exact, None, z.double())
     ways = {"steps": partial(decoded, flow, None)}
     errors = {}
-    for tolerance in (1e-2, 1e-3, 1e-4):
+    for tolerance in (1e-2, 1e-3, 5e-4, 1e-4):
         ways[f"rounds to {tolerance:g}"] = partial(decoded, flow, tolerance)
     for way, run in ways.items():
         error = (run(z).double() - expected).square().mean() / expected.square().mean()

@@ -16,6 +16,7 @@ import memory
 import pytest
 import report
 import samples
+import tarflow
 import torch
 import training_step
 import training_throughput
@@ -31,6 +32,7 @@ BENCHMARKS = (
     lines,
     memory,
     samples,
+    tarflow,
     enhance,
     enhance_precision,
     training_step,
