@@ -83,8 +83,9 @@ def compare(what: str, shape: Sequence[int], args) -> Times:
     expected = plain(x.double(), params.double(), inverse=inverse)
     for way, operation in ways.items():
         # nflows and zuko parametrise slopes and shares otherwise: only their shapes agree.
+        # (float32 in the narrowest bins of half a million is good for some 1e-3.)
         if way in ("flowkit", "plain"):
-            measure.agree(f"{way}, {what} at {tuple(shape)}", operation(x, params), expected, 1e-4)
+            measure.agree(f"{way}, {what} at {tuple(shape)}", operation(x, params), expected, 5e-3)
     if what == "forward + backward":
         ways = {way: partial(trained, operation) for way, operation in ways.items()}
         return _timed(ways, x, params, args)
