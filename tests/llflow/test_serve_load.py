@@ -106,6 +106,7 @@ def test_200_at_once(weights, tmp_path):
             looking = asyncio.create_task(look(http))
             answers = await asyncio.gather(*(one(http, seed) for seed in range(200)))
             looking.cancel()
+            await asyncio.wait([looking])
             return answers
 
     with served(weights, tmp_path, "--max-waiting", "50") as (address, _):

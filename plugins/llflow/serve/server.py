@@ -10,6 +10,9 @@ import uvicorn
 from fastapi import FastAPI
 
 _GRACE = 10  # seconds for answers that are being sent
+# Seconds until a connection without a request is closed: longer than clients keep one, or the two
+# would meet, and a request be lost.
+_IDLE = 75
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -52,6 +55,7 @@ class Server(uvicorn.Server):
             log_level="warning",
             server_header=False,
             timeout_graceful_shutdown=_GRACE,
+            timeout_keep_alive=_IDLE,
             lifespan="on",
         )
         super().__init__(config)
