@@ -47,7 +47,7 @@ class TokenAutoregressive(WithNet):
             round.
         parallel: the inverse by rounds, until none moves by more than this, relative to the largest
             value of its sample; None: place by place. Where a gradient is wanted it is always place
-            by place.
+            by place, or where a subclass or a hook changes the numbers, by all rounds.
         cond_channels: D of the condition (B, D), or (B, D, *S') with places of its own; 0 for none.
 
     Raises:
@@ -101,10 +101,12 @@ class TokenAutoregressive(WithNet):
         needed = torch.is_grad_enabled() and any(
             t.requires_grad for t in (y, *self.parameters(), *self._conditions(cond))
         )
-        if self.parallel is not None and not needed:
-            return self._by_rounds(y, cond, self.parallel)
-        with _without_autocast(y):
-            return self._by_places(y, cond)
+        # Steps know the net's own numbers alone; whatever changes those is asked by rounds.
+        own = exactly(self, TokenAutoregressive) and exactly(self._causal, CausalTransformer)
+        if own and (self.parallel is None or needed):
+            with _without_autocast(y):
+                return self._by_places(y, cond)
+        return self._by_rounds(y, cond, None if needed else self.parallel or 0.0)
 
     def _by_places(self, y: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
         net, places = self._causal, tuple(y.shape[2:])
@@ -123,11 +125,13 @@ class TokenAutoregressive(WithNet):
         x = torch.stack(found[:: -1 if self.reverse else 1], dim=2)
         return x.unflatten(2, places), logdet
 
-    def _by_rounds(self, y: Tensor, cond: Cond, tolerance: float) -> tuple[Tensor, Tensor]:
-        x = y
+    def _by_rounds(self, y: Tensor, cond: Cond, tolerance: float | None) -> tuple[Tensor, Tensor]:
+        x, logdet = y, zero_logdet(y)
         for _ in range(y.shape[2:].numel()):
             before = x
             x, logdet = apply(self.how, y, self.params(before, cond), inverse=True)
+            if tolerance is None:  # derivatives come later than values
+                continue
             moved = (x - before).abs().flatten(1).amax(1)
             if bool((moved <= tolerance * x.abs().flatten(1).amax(1)).all()):
                 break

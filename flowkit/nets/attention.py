@@ -96,16 +96,23 @@ class CondKeys(nn.Module):
         (B, D) or (B, D, *S) -> (B, depth·2·hidden, T), T = ∏ S, 1 for vectors
 
     Each place is a token, at its own position, so that a picture may have any resolution. A
-    condition of zeros is worth zeros: none.
+    condition of zeros is worth zeros: none. S may have up to `axes` axes.
     """
 
-    def __init__(self, channels: int, hidden: int, depth: int, heads: int, count: int) -> None:
+    def __init__(
+        self, channels: int, hidden: int, depth: int, heads: int, count: int, axes: int
+    ) -> None:
         super().__init__()
-        self.depth, self.heads, self.count = depth, heads, count
+        self.depth, self.heads, self.count, self.axes = depth, heads, count, axes
         self.into = nn.Linear(channels, hidden, bias=False)
         self.out_of = nn.Linear(hidden, depth * 2 * hidden, bias=False)
 
     def forward(self, cond: Tensor) -> Tensor:
+        if cond.dim() - 2 > self.axes:
+            raise ValueError(
+                f"Transformer: expected a condition with at most {self.axes} axes of places, as x "
+                f"has, got {tuple(cond.shape)}"
+            )
         tokens = rearrange(cond.flatten(2) if cond.dim() > 2 else cond[..., None], "b c t -> b t c")
         tokens = self.out_of(F.silu(self.into(tokens)))
         if cond.dim() == 2:

@@ -75,6 +75,9 @@ class CausalTransformer(Transformer):
 
         return step
 
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (", reverse=True" if self.reverse else "")
+
     def _ordered(self, tokens: Tensor) -> Tensor:
         """(B, T, C) in the order in which places follow, and back."""
         return tokens.flip(1) if self.reverse else tokens

@@ -69,7 +69,7 @@ class Transformer(Conditioner):
         self.place = nn.Linear(2 * axes * FREQUENCIES, hidden, bias=False)
         self.first_cond = None
         if cond_channels:
-            self.first_cond = CondKeys(cond_channels, hidden, depth, heads, self.count)
+            self.first_cond = CondKeys(cond_channels, hidden, depth, heads, self.count, axes)
         self.blocks = nn.ModuleList(Block(hidden, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(hidden)
         self.last = nn.Linear(hidden, c_out)
@@ -121,3 +121,7 @@ class Transformer(Conditioner):
             return answer
         under, without = answer.chunk(2)
         return under + self.guidance * (under - without)
+
+    def extra_repr(self) -> str:
+        guidance = f", guidance={self.guidance:g}" if self.guidance else ""
+        return f"heads={self.blocks[0].attention.heads}, axes={self.axes}{guidance}"  # pyright: ignore

@@ -1,5 +1,6 @@
 """Flows in files: what is saved is loaded, what doesn't fit is refused, and no code runs."""
 
+import inspect
 import pickle
 from functools import partial
 from itertools import combinations
@@ -11,6 +12,7 @@ import torch
 from moved import moved
 from safetensors import safe_open
 
+import flowkit.nets
 from flowkit import (
     MLP,
     ActNorm,
@@ -24,10 +26,13 @@ from flowkit import (
     RationalQuadraticSpline,
     SigmoidScale,
     StandardNormal,
+    flows,
+    guided,
     load,
     save,
 )
 from flowkit.files import composition
+from flowkit.nets.conditioner import Conditioner
 from flowkit.testing import Draw, all_layers, random_inputs, randomized
 
 
@@ -242,6 +247,34 @@ def test_layers_that_print_alike_and_have_the_same_tensors_are_the_same_map():
                 pytest.fail(f"{layer.__name__}: {one.name} and {other.name} print alike")
             torch.testing.assert_close(a(x, cond), came, msg=f"{layer.__name__}: {one.name}")
     assert compared
+
+
+LOOKS = {"hidden": 24, "depth": 5, "blocks": 3, "width": 3, "axes": 1, "lipschitz": 0.5}
+LOOKS |= {"heads": 2, "reverse": True, "cond_channels": 2}
+
+
+@pytest.mark.parametrize("name", [n for n in flowkit.nets.__all__ if n != "Conditioner"])
+def test_nets_of_other_options_print_otherwise_or_have_other_tensors(name):
+    """Likewise."""
+    kind, options = getattr(flowkit.nets, name), {}
+    for base in kind.__mro__:
+        options |= inspect.signature(base.__init__).parameters
+    options = {option: LOOKS[option] for option in options if option in LOOKS}
+    if not issubclass(kind, Conditioner):
+        pytest.skip("a part of a net")
+    assert options
+    a = kind(2, 2)
+    for option, value in options.items():
+        b = kind(2, 2, **{option: value})
+        assert composition(a) != composition(b) or shapes(a) != shapes(b), option
+
+
+def test_a_guided_flow_is_not_loaded_as_one_that_is_not(path):
+    flow = flows.tarflow((1, 4, 4), cond=2, hidden=8, depth=1, heads=1, steps=1)
+    save(guided(flow, 1.5), path)
+    with pytest.raises(ValueError, match="guidance=1.5"):
+        load(path, flow)
+    load(path, guided(flow, 1.5))
 
 
 def shapes(module):

@@ -184,7 +184,8 @@ def test_rounds_stop_when_nothing_moves_any_more():
     layer = awake(TokenAutoregressive(2, partial(CausalTransformer, **SMALL)))
     y = draw(2, 2, 4, 4)
     asked = []
-    layer.net.register_forward_hook(lambda *_: asked.append(1))
+    # A round asks about all places at once, a step about one.
+    layer.net.first.register_forward_hook(lambda _, x, __: asked.extend([1] * (x[0].dim() == 3)))
     with torch.no_grad():
         exact, exact_logdet = layer.inverse(y)
         assert not asked
@@ -203,6 +204,43 @@ def test_rounds_stop_when_nothing_moves_any_more():
     layer.inverse(y)[0].sum().backward()
     assert not asked  # place by place, which has gradients
     assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
+class Halved(TokenAutoregressive):
+    def params(self, x, cond):
+        return super().params(x, cond) / 2
+
+
+class Doubled(CausalTransformer):
+    def respond(self, x, share=None):
+        return super().respond(2 * x, share)
+
+
+@pytest.mark.parametrize("change", ["layer", "net", "hook", "method"])
+@pytest.mark.parametrize("cond", [None, draw(2, 3)])
+@pytest.mark.parametrize("parallel", [None, 0.0])
+def test_what_changes_the_numbers_changes_both_ways(change, cond, parallel):
+    """Steps pass by all of these."""
+    net = partial(Doubled if change == "net" else CausalTransformer, axes=1, **SMALL)
+    kind = Halved if change == "layer" else TokenAutoregressive
+    depth = 0 if cond is None else 3
+    layer = awake(kind(2, net, parallel=parallel, cond_channels=depth))
+    if change == "hook":
+        layer.net.register_forward_hook(lambda _, __, answer: answer / 2)
+    if change == "method":
+        layer.params = lambda x, cond, own=layer.params: own(x, cond) / 2
+    x = draw(2, 2, 5)
+    for one in (layer, layer.given(cond)) if cond is not None else (layer,):
+        y, logdet = one(x, None if one is not layer else cond)
+        back, back_logdet = one.inverse(y, None if one is not layer else cond)
+        torch.testing.assert_close(back, x, rtol=0, atol=1e-12)
+        torch.testing.assert_close(back_logdet, -logdet, rtol=0, atol=1e-12)
+        torch.testing.assert_close(y, layer(x, cond)[0], rtol=0, atol=1e-12)
+    y = y.detach().requires_grad_()
+    (grad,) = torch.autograd.grad(layer.inverse(y, cond)[0].sum(), y)
+    jacobian = torch.autograd.functional.jacobian(lambda x: layer(x, cond)[0], x)
+    expected = torch.linalg.solve(jacobian.reshape(20, 20).T, torch.ones(20).double())
+    torch.testing.assert_close(grad.flatten(), expected, rtol=0, atol=1e-10)
 
 
 def test_the_condition_is_worked_with_once():
@@ -329,6 +367,11 @@ def test_turning_keeps_lengths_and_products_of_equal_distance():
             r"axes among 1, 2, 3, got 0 \(vect",
         ),
         (lambda: Transformer(2, 2, depth=0), ValueError, "depth >= 1, got 0"),
+        (
+            lambda: tarflow(cond=3).log_prob(draw(1, 1, 4, 6), draw(1, 3, 2, 2, 2)),
+            ValueError,
+            r"condition with at most 2 axes of places, as x has, got \(1, 3, 2, 2, 2\)",
+        ),
         (lambda: TokenAutoregressive(2, parallel=-1.0), ValueError, "parallel >= 0, got -1.0"),
         (
             lambda: TokenAutoregressive(2, lambda a, b, **_: Transformer(a, b)),
