@@ -17,6 +17,7 @@ from llflow.commands import (
     enhance,
     evaluate,
     explain,
+    pipe,
     samples,
     score,
     serve,
@@ -49,7 +50,7 @@ def llflow() -> None:
 
 
 for module in (
-    *(enhance, samples, score, uncertainty, explain, serve),
+    *(enhance, samples, score, uncertainty, explain, pipe, serve),
     *(train, data, evaluate, compare, vote, convert, doctor),
 ):
     llflow.add_command(module.command)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from llflow.commands import films
 from llflow.commands.options import (
     FROM_ONE,
     PATH,
@@ -55,6 +56,7 @@ examples:
   llflow enhance *.tif -o bright/ --depth 16 --suffix _2
   llflow enhance dark.jpg -o mean.png --preset smooth
   curl -s https://example.org/dark.jpg | llflow enhance - -o - > bright.jpg
+  llflow enhance clip.mp4 bright.mp4
 """
 
 
@@ -170,6 +172,9 @@ def command(
     and with --suffix none beside the inputs. Depth, color profile and metadata stay the input's.
     With - a picture comes by standard input, or goes out by standard output. With --watch a picture
     is done when its result exists, and begun when nothing writes to it any more.
+
+    A film (MP4, MOV, MKV, WebM and others) is read and written where PyAV is installed; its sound
+    and metadata are kept, see docs/film.md.
     """
     if skip_existing and overwrite:
         raise click.UsageError("--skip-existing and --overwrite exclude each other.")
@@ -180,6 +185,7 @@ def command(
     from tqdm import tqdm
 
     from llflow import jobs
+    from llflow.film.naming import is_film
     from llflow.picture import files
     from llflow.watch import require_apart
 
@@ -197,6 +203,18 @@ def command(
         )
     if chosen.format and out is not None and files.format_of(out) not in (None, chosen.format):
         raise click.UsageError(f"--format {chosen.format} and the name {out} exclude each other.")
+    if any(is_film(path) for path in inputs):
+        films.refuse(inputs, chosen, recursive=recursive, watch=watch, record=record, report=page)
+        planned = films.planned(inputs, out, suffix)
+        if dry_run:
+            return _say(planned, overwrite, as_json)
+        hidden, outcomes = quiet or as_json, []
+        do, sha256 = films.enhancing(chosen, weights, device, max_pixels, max_memory, hidden)
+        for outcome in films.run(planned, do, overwrite=overwrite, skip_existing=skip_existing):
+            outcomes.append(outcome)
+            if as_json:
+                click.echo(json.dumps(_record(outcome, chosen, sha256)))
+        return _sum_up(outcomes, hidden, writes=False)
     streams = Streams(inputs, out)
     if streams.used and (dry_run or (streams.writes and as_json)):
         raise click.UsageError("'-' goes with neither --dry-run nor, as OUT, --json.")

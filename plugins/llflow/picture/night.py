@@ -62,12 +62,18 @@ class Night:
         self._brightest.see(strip.amax(0))
         self._cells[at.start // CELL : -(-at.stop // CELL)] = _cells(strip.mean(0))
 
-    def share(self, at: slice) -> Tensor:
-        """(h, W) in [0, 1] of these rows: the share that is no night."""
+    @property
+    def white(self) -> Tensor:
+        """What a thousandth of the picture is brighter than, 1/255 at least."""
+        return self._brightest.least.clamp(min=1 / 255)
+
+    def share(self, at: slice, white: Tensor | None = None) -> Tensor:
+        """(h, W) in [0, 1] of these rows: the share that is no night, for another white if asked
+        for."""
         height, width = self.size
         first, last = at.start // CELL - SEEN, -(-at.stop // CELL) + SEEN
         around = slice(max(0, first), min(len(self._cells), last))
-        share = _share(self._cells[None, None, around] / self._brightest.least.clamp(min=1 / 255))
+        share = _share(self._cells[None, None, around] / (self.white if white is None else white))
         if at == slice(0, height):
             return F.interpolate(share, self.size, mode="bilinear")[0, 0]
         whole = torch.zeros(1, 1, *self._cells.shape)
