@@ -73,7 +73,9 @@ class Night:
         height, width = self.size
         first, last = at.start // CELL - SEEN, -(-at.stop // CELL) + SEEN
         around = slice(max(0, first), min(len(self._cells), last))
-        share = _share(self._cells[None, None, around] / (self.white if white is None else white))
+        share = share_of_cells(
+            self._cells[None, None, around] / (self.white if white is None else white)
+        )
         if at == slice(0, height):
             return F.interpolate(share, self.size, mode="bilinear")[0, 0]
         whole = torch.zeros(1, 1, *self._cells.shape)
@@ -81,7 +83,7 @@ class Night:
         return interpolated(whole, self.size, torch.arange(height)[at], torch.arange(width))[0, 0]
 
 
-def _share(cells: Tensor) -> Tensor:
+def share_of_cells(cells: Tensor) -> Tensor:
     """Cells, white being 1, to theirs; only those further than `SEEN` from a cut are right."""
     mean = _around(cells, AROUND)
     spread = (_around(cells.square(), AROUND) - mean.square()).clamp(min=0).sqrt()
