@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, TypeVar
 
 import torch
@@ -268,6 +269,19 @@ def require_at_least(who: object, name: str, value: int, least: int) -> None:
         )
     if value < least:
         raise ValueError(f"{type(who).__name__}: expected {name} >= {least}, got {value}")
+
+
+def require_real(who: object, **values: float) -> None:
+    """Raise unless each of `values`, by the names of the arguments, is a real number.
+
+    Raises:
+        TypeError: one isn't, such as a text, a tensor or True.
+    """
+    for name, value in values.items():
+        if not isinstance(value, Real) or isinstance(value, bool):
+            raise TypeError(
+                f"{_name(who)}: expected {name} as a real number, got {type(value).__name__}"
+            )
 
 
 def refuse_second_condition(who: object, cond: Cond) -> None:

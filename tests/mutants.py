@@ -59,6 +59,8 @@ class Trial:
         self.end = time.monotonic() + 60 * (options.minutes or 1e9)
 
     def pytest_runtestloop(self, session: Any) -> bool:
+        if session.testsfailed:
+            raise session.Failed("not all cases could be collected, so some would be missed")
         self.imported = {path: digest_of(path) for path in files()}
         items = [item for item in session.items if not item.get_closest_marker("slow")]
         witnesses = Witnesses(items)
@@ -86,7 +88,7 @@ class Trial:
         entry = recorded().get(name)
         if entry is None or entry["digest"] != digest:
             entry = {"digest": digest, "planted": len(everything), "tried": 0, "drawn": 0}
-            entry |= {"by_checks": 0, "by_tests": 0, "survivors": []}
+            entry |= {"by_checks": 0, "by_tests": 0, "later": 0, "survivors": []}
         started = time.monotonic()
         if self.options.again:
             for mutant in [m for m in everything if said(m) in entry["survivors"]]:
@@ -94,6 +96,7 @@ class Trial:
                 if kind in ("by_checks", "by_tests"):
                     entry["survivors"].remove(said(mutant))
                     entry[kind] += 1
+                    entry["later"] += 1
                     _write(name, entry)
                     print(f"  now noticed: {mutant} by {who}", flush=True)
                 else:
@@ -113,7 +116,7 @@ class Trial:
                 entry[kind] += 1
             elif not kind:
                 entry["survivors"].append(said(mutant))
-                why = reasons().get((name, mutant.change))
+                why = reasons().get((name, mutant.function, mutant.change))
                 print(f"  survives: {mutant}" + (f"  ({why})" if why else ""), flush=True)
             _write(name, entry)
         if time.monotonic() - started > 1:

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import importlib
+import random
 import sys
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def entry(planted, drawn, by_checks, by_tests, *survivors):
         "drawn": drawn,
         "by_checks": by_checks,
         "by_tests": by_tests,
-        "survivors": [{"change": change} for change in survivors],
+        "survivors": [{"in": "f", "change": change} for change in survivors],
     }
 
 
@@ -118,13 +119,42 @@ def test_the_score_weighs_files_by_how_many_mutants_they_have():
 
 def test_those_that_may_survive_are_left_out_of_the_score():
     files = {"a.py": entry(10, 10, 8, 0, "+ → -", "1 → 2")}
-    result = score.score(files, {("a.py", "+ → -"): "a reason", ("b.py", "1 → 2"): "another file"})
+    known = {("a.py", "f", "+ → -"): "a reason", ("b.py", "f", "1 → 2"): "another file"}
+    result = score.score(files, known | {("a.py", "g", "1 → 2"): "another function"})
     assert (result.excused, result.half) == (1, 0.0)
     assert result.share == pytest.approx(8 / 9)
 
 
+def test_what_was_mended_for_says_nothing_about_those_not_drawn():
+    mended = entry(100, 10, 9, 1) | {"later": 1}
+    result = score.score({"a.py": mended}, {})
+    assert result.share == pytest.approx((10 + 90 * 0.9) / 100)
+    assert result.half > score.score({"a.py": entry(100, 10, 9, 1)}, {}).half
+    assert score.score({"a.py": mended | {"planted": 10}}, {}).share == 1
+
+
+def test_the_interval_ends_at_all_of_them():
+    result = score.score({"a.py": entry(100, 10, 9, 1)}, {})
+    assert result.caught == f"100.0% ({1 - result.half:.1%} to 100.0%)"
+
+
+def test_the_interval_holds_the_share_as_often_as_it_says():
+    generator = random.Random(0)
+    trials, held = 400, 0
+    for _ in range(trials):
+        files, caught_of_all = {}, 0
+        for number in range(60):
+            noticed = [generator.random() < 0.95 for _ in range(generator.randint(5, 60))]
+            drawn = generator.sample(noticed, 2)
+            caught_of_all += sum(noticed) / 1000
+            files[f"{number}.py"] = entry(len(noticed), 2, sum(drawn), 0)
+        result = score.score(files, {})
+        held += abs(result.share - 1000 * caught_of_all / result.planted) <= result.half
+    assert held >= 0.93 * trials  # 0.95, less two standard errors of it
+
+
 def test_reasons_name_files_that_exist():
-    for file, _ in score.reasons():
+    for file, *_ in score.reasons():
         assert (defects.ROOT / file).exists()
     assert all(score.reasons().values())
 

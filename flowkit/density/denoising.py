@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flowkit.contract import Cond, require_channels, wide
+from flowkit.contract import Cond, require_channels, require_real, wide
 from flowkit.density.flow import Flow
 
 
@@ -31,8 +31,10 @@ def denoise(flow: Flow, x: Tensor, sigma: float | Tensor, cond: Cond = None) -> 
     TarFlow, 2024, arXiv:2412.06329, §2.4.
     """
     require_channels("denoise", x)
-    if not isinstance(sigma, Tensor) and not sigma >= 0:
-        raise ValueError(f"denoise: expected sigma >= 0, got {sigma}")
+    if not isinstance(sigma, Tensor):
+        require_real("denoise", sigma=sigma)
+        if not sigma >= 0:
+            raise ValueError(f"denoise: expected sigma >= 0, got {sigma}")
     with torch.enable_grad():
         noisy = wide(x).detach().requires_grad_()
         (score,) = torch.autograd.grad(flow.log_prob(noisy, cond).sum(), noisy)

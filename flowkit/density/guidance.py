@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flowkit.conditions import mapped
-from flowkit.contract import Cond, HoldsCondition, frozen
+from flowkit.contract import Cond, HoldsCondition, frozen, require_real
 from flowkit.nets.transformer import Transformer
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -59,6 +59,7 @@ def dropped(cond: Cond, share: float = 0.1) -> Cond:
     Raises:
         ValueError: the share is none.
     """
+    require_real("dropped", share=share)
     if not 0 <= share <= 1:
         raise ValueError(f"dropped: expected a share in [0, 1], got {share}")
     stays: Tensor | None = None

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from flowkit.conditions import batch_of
-from flowkit.contract import Cond, Shape, require_at_least, wide
+from flowkit.contract import Cond, Shape, require_at_least, require_real, wide
 from flowkit.density.base import require_noise_shape
 from flowkit.ops.coupling.scale import ExpScale, Scale, scale_and_log
 
@@ -50,6 +50,7 @@ class MixtureOfGaussians(nn.Module):
     ) -> None:
         super().__init__()
         require_at_least(self, "components", components, 1)
+        require_real(self, spread=spread)
         if not 0 <= spread < float("inf"):
             raise ValueError(f"MixtureOfGaussians: expected spread >= 0, got {spread}")
         self.fixed = require_noise_shape(self, shape)

@@ -9,7 +9,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from flowkit.contract import require_at_least
+from flowkit.contract import require_at_least, require_real
 from flowkit.elementwise.numerical import bisected, refined
 from flowkit.ops.coupling.scale import ExpScale, Scale, scale_and_log
 from flowkit.ops.spline.straight import straight_on
@@ -43,6 +43,7 @@ class Bernstein:
     def __post_init__(self) -> None:
         # Beyond 64 the outermost polynomials underflow in float32 over much of the interval.
         require_at_least(self, "degree", self.degree, 1)
+        require_real(self, bound=self.bound)
         if self.degree > 64 or not 0 < self.bound < math.inf:
             raise ValueError(
                 "Bernstein: expected 1 <= degree <= 64 and bound > 0, got "

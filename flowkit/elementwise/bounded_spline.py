@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from flowkit.contract import require_at_least
+from flowkit.contract import require_at_least, require_real
 from flowkit.ops.spline.api import rational_quadratic, rational_quadratic_inverse
 from flowkit.ops.spline.knots import Knots, require_bins
 
@@ -36,6 +36,7 @@ class BoundedSpline:
 
     def __post_init__(self) -> None:
         require_at_least(self, "bins", self.bins, 2)
+        require_real(self, low=self.low, high=self.high, least=self.least)
         require_bins(self, self.bins, self.low, self.high, self.least)
         object.__setattr__(
             self, "knots", Knots(self.bins, self.low, self.high, self.least, "straight")

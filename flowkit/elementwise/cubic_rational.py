@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from flowkit.contract import require_real
 from flowkit.elementwise.numerical import refined
 from flowkit.ops.coupling.scale import ExpScale, Scale, scale_and_log
 
@@ -34,6 +35,7 @@ class CubicRational:
     count = 3
 
     def __post_init__(self) -> None:
+        require_real(self, least=self.least)
         if not 0 < self.least < 1:
             raise ValueError(f"CubicRational: expected 0 < least < 1, got {self.least}")
 

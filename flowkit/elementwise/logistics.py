@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from flowkit.contract import require_at_least
+from flowkit.contract import require_at_least, require_real
 from flowkit.elementwise.numerical import bisected, refined
 
 
@@ -70,6 +70,7 @@ def require_curves(who: object, name: str, count: int, spread: float, least: flo
         ValueError: there can't.
     """
     require_at_least(who, name, count, 1)
+    require_real(who, spread=spread, least=least)
     if not spread >= 0 or not 0 < least < 1:
         raise ValueError(
             f"{type(who).__name__}: expected spread >= 0 and 0 < least < 1, got {spread} and "

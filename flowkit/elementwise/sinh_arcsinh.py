@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from flowkit.contract import require_real
 from flowkit.ops.coupling.scale import ExpScale, Scale, scale_and_log
 
 
@@ -33,6 +34,7 @@ class SinhArcsinh:
     count = 2
 
     def __post_init__(self) -> None:
+        require_real(self, skew=self.skew)
         if not 0 < self.skew < math.inf:
             raise ValueError(f"SinhArcsinh: expected skew > 0, got {self.skew}")
 

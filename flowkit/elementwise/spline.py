@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from flowkit.contract import require_at_least
+from flowkit.contract import require_at_least, require_real
 from flowkit.ops.spline.api import rational_quadratic, rational_quadratic_inverse
 from flowkit.ops.spline.knots import Knots
 
@@ -38,6 +38,7 @@ class RationalQuadraticSpline:
 
     def __post_init__(self) -> None:
         require_at_least(self, "bins", self.bins, 2)
+        require_real(self, bound=self.bound, least=self.least)
         if not 0 < self.bound < math.inf or not 0 < self.least < 1 / self.bins:
             raise ValueError(
                 "RationalQuadraticSpline: expected bound > 0 and 0 < least < 1/bins, got "

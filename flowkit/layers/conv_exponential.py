@@ -15,6 +15,7 @@ from flowkit.contract import (
     positions,
     require_at_least,
     require_channels,
+    require_real,
     require_shape,
     same_logdet,
     wide,
@@ -52,6 +53,7 @@ class ConvExponential(Bijection):
         super().__init__()
         require_at_least(self, "channels", channels, 1)
         require_at_least(self, "width", width, 1)
+        require_real(self, bound=bound)
         if axes not in CONVOLUTION or width % 2 == 0 or not 0 < bound < math.inf:
             raise ValueError(
                 "ConvExponential: expected an odd width, axes among 0, 1, 2, 3 and a bound > 0, "

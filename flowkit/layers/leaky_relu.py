@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from flowkit.contract import Example
+from flowkit.contract import Example, require_real
 from flowkit.layers.fixed import Fixed
 
 
@@ -23,6 +23,7 @@ class LeakyReLU(Fixed):
 
     def __init__(self, slope: float = 0.01) -> None:
         super().__init__()
+        require_real(self, slope=slope)
         if not 0 < slope < math.inf:
             raise ValueError(f"LeakyReLU: expected slope > 0, got {slope}")
         self.slope = slope

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from flowkit.contract import Example
+from flowkit.contract import Example, require_real
 from flowkit.layers.fixed import Fixed
 
 
@@ -30,6 +30,7 @@ class LOFT(Fixed):
 
     def __init__(self, threshold: float = 100.0) -> None:
         super().__init__()
+        require_real(self, threshold=threshold)
         if not 0 < threshold < math.inf:
             raise ValueError(f"LOFT: expected threshold > 0, got {threshold}")
         self.threshold = threshold

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn import functional as F
 
-from flowkit.contract import Example
+from flowkit.contract import Example, require_real
 from flowkit.layers.fixed import Fixed
 
 
@@ -39,6 +39,7 @@ class Logit(Fixed):
 
     def __init__(self, alpha: float = 0.05) -> None:
         super().__init__()
+        require_real(self, alpha=alpha)
         if not 0 <= alpha < 0.5:
             raise ValueError(f"Logit: expected 0 <= alpha < 0.5, got {alpha}")
         self.alpha = alpha

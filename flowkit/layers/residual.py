@@ -20,6 +20,7 @@ from flowkit.contract import (
     repeated,
     require_at_least,
     require_channels,
+    require_real,
     require_shape,
     wide,
 )
@@ -71,6 +72,7 @@ class Residual(Bijection):
         super().__init__()
         require_at_least(self, "channels", channels, 1)
         require_at_least(self, "cond_channels", cond_channels, 0)
+        require_real(self, lipschitz=lipschitz, tolerance=tolerance)
         if not 0 < lipschitz < 1 or not 0 < tolerance < 1:
             raise ValueError(
                 "Residual: expected lipschitz and tolerance between 0 and 1, got "

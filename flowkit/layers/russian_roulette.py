@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowkit.contract import require_at_least
+from flowkit.contract import require_at_least, require_real
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class RussianRoulette:
     def __post_init__(self) -> None:
         require_at_least(self, "probes", self.probes, 1)
         require_at_least(self, "certain", self.certain, 0)
+        require_real(self, stop=self.stop)
         if not 0 < self.stop < 1:
             raise ValueError(f"RussianRoulette: expected 0 < stop < 1, got {self.stop}")
 

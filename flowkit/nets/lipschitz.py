@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
-from flowkit.contract import along_channels, exactly, frozen, require_at_least
+from flowkit.contract import along_channels, exactly, frozen, require_at_least, require_real
 from flowkit.nets.conditioner import Conditioner
 from flowkit.nets.places import layer, require_axes
 from flowkit.nets.spectral import largest_stretch
@@ -92,6 +92,7 @@ class LipschitzNet(Conditioner):
         require_axes(self, axes)
         require_at_least(self, "hidden", hidden, 1)
         require_at_least(self, "depth", depth, 1)
+        require_real(self, lipschitz=lipschitz)
         if not lipschitz > 0:
             raise ValueError(f"LipschitzNet: expected lipschitz > 0, got {lipschitz}")
         self.cond_channels, self.axes = cond_channels, axes

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from flowkit import (
+    LOFT,
     MADE,
     MLP,
     PLU,
@@ -19,9 +20,11 @@ from flowkit import (
     Bijection,
     BoundedSpline,
     Chain,
+    CircularSpline,
     ConvExponential,
     ConvNet,
     Coupling,
+    CubicRational,
     DeepSigmoid,
     Dequantized,
     ExpScale,
@@ -29,8 +32,10 @@ from flowkit import (
     Flow,
     Injector,
     InvertibleLinear,
+    LeakyReLU,
     LipschitzNet,
     LogisticMixture,
+    Logit,
     MixtureOfGaussians,
     OnChannels,
     Permute,
@@ -39,9 +44,14 @@ from flowkit import (
     Residual,
     Reversible,
     RussianRoulette,
+    SigmoidScale,
+    SinhArcsinh,
+    SoftplusScale,
     Squeeze,
     StandardNormal,
+    denoise,
     diagonal_normal,
+    dropped,
     initialize,
     zero_logdet,
 )
@@ -459,6 +469,42 @@ MISTAKES = {
         r"expected noise of shape \(4, 48, 2, 2\), got \(3, 48, 2, 2\)",
     ),
 }
+
+
+NUMBERS = {
+    "Logit, alpha": Logit,
+    "LeakyReLU, slope": LeakyReLU,
+    "LOFT, threshold": LOFT,
+    "Residual, lipschitz": lambda value: Residual(2, lipschitz=value),
+    "Residual, tolerance": lambda value: Residual(2, tolerance=value),
+    "RussianRoulette, stop": lambda value: RussianRoulette(stop=value),
+    "ConvExponential, bound": lambda value: ConvExponential(2, bound=value),
+    "LipschitzNet, lipschitz": lambda value: LipschitzNet(2, 2, lipschitz=value),
+    "MixtureOfGaussians, spread": lambda value: MixtureOfGaussians(2, spread=value),
+    "SinhArcsinh, skew": lambda value: SinhArcsinh(skew=value),
+    "CubicRational, least": lambda value: CubicRational(least=value),
+    "Bernstein, bound": lambda value: Bernstein(bound=value),
+    "RationalQuadraticSpline, bound": lambda value: RationalQuadraticSpline(bound=value),
+    "RationalQuadraticSpline, least": lambda value: RationalQuadraticSpline(least=value),
+    "BoundedSpline, low": lambda value: BoundedSpline(low=value),
+    "CircularSpline, high": lambda value: CircularSpline(high=value),
+    "LogisticMixture, spread": lambda value: LogisticMixture(spread=value),
+    "DeepSigmoid, least": lambda value: DeepSigmoid(least=value),
+    "ExpScale, bound": ExpScale,
+    "SigmoidScale, offset": SigmoidScale,
+    "SoftplusScale, ceiling": lambda value: SoftplusScale(ceiling=value),
+    "denoise, sigma": lambda value: denoise(flow(), X, value),
+    "dropped, share": lambda value: dropped(X, value),
+}
+
+
+@pytest.mark.parametrize("place", NUMBERS)
+@pytest.mark.parametrize("value", ["a", None, True])
+def test_a_real_number_is_expected(place, value):
+    who, name = place.split(", ")
+    message = f"^{who}: expected {name} as a real number, got {type(value).__name__}$"
+    with pytest.raises(TypeError, match=message):
+        NUMBERS[place](value)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from flowkit.contract import require_real
+
 
 class Scale(Protocol):
     """raw -> (s, log s), elementwise, with s > 0."""
@@ -49,6 +51,7 @@ class ExpScale:
     bound: float = 2.0
 
     def __post_init__(self) -> None:
+        require_real(self, bound=self.bound)
         if not self.bound > 0:
             raise ValueError(f"ExpScale: expected bound > 0, got {self.bound}")
 
@@ -71,6 +74,7 @@ class SigmoidScale:
     floor: float = 1e-4
 
     def __post_init__(self) -> None:
+        require_real(self, offset=self.offset, floor=self.floor)
         if not self.floor > 0:
             raise ValueError(f"SigmoidScale: expected floor > 0, got {self.floor}")
 
@@ -93,6 +97,7 @@ class SoftplusScale:
     ceiling: float = 1e3
 
     def __post_init__(self) -> None:
+        require_real(self, floor=self.floor, ceiling=self.ceiling)
         if not 0 < self.floor < 1 < self.ceiling:
             raise ValueError(
                 "SoftplusScale: expected 0 < floor < 1 < ceiling, "
