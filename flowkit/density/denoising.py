@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from flowkit.conditions import mapped
 from flowkit.contract import Cond, require_channels, require_real, wide
 from flowkit.density.flow import Flow
 
@@ -25,7 +26,8 @@ def denoise(flow: Flow, x: Tensor, sigma: float | Tensor, cond: Cond = None) -> 
         (B, C, *S), without records of gradients.
 
     Raises:
-        ValueError: σ is a negative number; or what `Flow.log_prob` refuses.
+        TypeError: σ is neither a number nor a tensor.
+        ValueError: σ is negative or has another shape; or what `Flow.log_prob` refuses.
 
     Tweedie's formula: Efron, Tweedie's formula and selection bias, 2011; for flows, Zhai et al.,
     TarFlow, 2024, arXiv:2412.06329, §2.4.
@@ -33,9 +35,22 @@ def denoise(flow: Flow, x: Tensor, sigma: float | Tensor, cond: Cond = None) -> 
     require_channels("denoise", x)
     if not isinstance(sigma, Tensor):
         require_real("denoise", sigma=sigma)
-        if not sigma >= 0:
-            raise ValueError(f"denoise: expected sigma >= 0, got {sigma}")
-    with torch.enable_grad():
-        noisy = wide(x).detach().requires_grad_()
+    sigma = torch.as_tensor(sigma).detach()
+    if not (sigma >= 0).all():
+        raise ValueError(f"denoise: expected sigma >= 0, got {sigma.tolist()}")
+    if not _broadcasts(sigma, x):
+        raise ValueError(
+            f"denoise: expected sigma as a number, or to broadcast to {tuple(x.shape)}, got "
+            f"{tuple(sigma.shape)}"
+        )
+    # Samples drawn in inference mode take no gradients; copies do.
+    with torch.inference_mode(False), torch.enable_grad():
+        noisy = wide(x).detach().clone().requires_grad_()
+        cond = mapped(cond, lambda entry: entry.clone() if entry.is_inference() else entry)
         (score,) = torch.autograd.grad(flow.log_prob(noisy, cond).sum(), noisy)
-    return noisy.detach() + sigma**2 * score
+    return noisy.detach() + sigma.to(score) ** 2 * score
+
+
+def _broadcasts(value: Tensor, x: Tensor) -> bool:
+    pairs = zip(reversed(value.shape), reversed(x.shape), strict=False)
+    return value.dim() <= x.dim() and all(size in (1, other) for size, other in pairs)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from flowkit.conditions import mapped
+from flowkit.conditions import batch_of, mapped, tensors_of
 from flowkit.contract import Cond, HoldsCondition, frozen, require_real
 from flowkit.nets.transformer import Transformer
 
@@ -57,17 +57,20 @@ def dropped(cond: Cond, share: float = 0.1) -> Cond:
         share: of samples that lose theirs, in [0, 1].
 
     Raises:
-        ValueError: the share is none.
+        TypeError: cond is no condition.
+        ValueError: the share is none, or the entries are for different numbers of samples.
     """
     require_real("dropped", share=share)
     if not 0 <= share <= 1:
         raise ValueError(f"dropped: expected a share in [0, 1], got {share}")
-    stays: Tensor | None = None
+    if cond is None:
+        return None
+    batch = batch_of("dropped", cond)
+    device = next(entry.device for _, entry in tensors_of(cond))
+    stays = torch.rand(batch, device=device) >= share
 
     def change(entry: Tensor) -> Tensor:
-        nonlocal stays
-        if stays is None:
-            stays = torch.rand(entry.shape[0], device=entry.device) >= share
-        return entry * stays.to(entry.dtype).reshape(-1, *[1] * (entry.dim() - 1))
+        # Not a product, which keeps what isn't finite.
+        return entry.where(stays.to(entry.device).reshape(-1, *[1] * (entry.dim() - 1)), 0)
 
     return mapped(cond, change)

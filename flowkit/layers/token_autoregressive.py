@@ -46,8 +46,9 @@ class TokenAutoregressive(WithNet):
         reverse: from the last place to the first; what follows in a flow should be the other way
             round.
         parallel: the inverse by rounds, until none moves by more than this, relative to the largest
-            value of its sample; None: place by place. Where a gradient is wanted it is always place
-            by place, or where a subclass or a hook changes the numbers, by all rounds.
+            value of its sample; None: place by place. Where a gradient is wanted, and inside
+            torch.func, it is always place by place; or where a subclass or a hook changes the
+            numbers, by all rounds.
         cond_channels: D of the condition (B, D), or (B, D, *S') with places of its own; 0 for none.
 
     Raises:
@@ -98,8 +99,10 @@ class TokenAutoregressive(WithNet):
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_channels(self, y, self.channels, axes=self._causal.axes)
         y = wide(y)
-        needed = torch.is_grad_enabled() and any(
-            t.requires_grad for t in (y, *self.parameters(), *self._conditions(cond))
+        # torch.func has derivatives that no tensor tells of, and looks at no values.
+        needed = torch._C._are_functorch_transforms_active() or (
+            torch.is_grad_enabled()
+            and any(t.requires_grad for t in (y, *self.parameters(), *self._conditions(cond)))
         )
         # Steps know the net's own numbers alone; whatever changes those is asked by rounds.
         own = exactly(self, TokenAutoregressive) and exactly(self._causal, CausalTransformer)

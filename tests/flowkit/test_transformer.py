@@ -340,6 +340,40 @@ def test_denoising_a_gaussian_is_shrinking_it():
     assert not found.requires_grad
 
 
+def test_samples_of_inference_mode_are_denoised():
+    flow, cond = awake(flows.nsf(2, cond=1)), draw(3, 1)
+    with torch.inference_mode():
+        cond = cond.clone()
+        x = flow.sample(cond)
+        inside = denoise(flow, x, torch.full((3, 1), 0.1), cond)
+    assert inside.equal(denoise(flow, x, torch.tensor(0.1, requires_grad=True), cond))
+    assert inside.dtype == torch.float64
+    assert not inside.requires_grad
+
+
+def test_what_is_dropped_is_zero_even_if_it_was_not_finite():
+    cond = {"a": torch.full((3, 2), math.nan), "b": torch.tensor([1, 2, 3])}
+    assert all(not entry.any() for entry in dropped(cond, 1.0).values())
+
+
+def test_rounds_are_differentiated_and_batched_by_torch_func():
+    """By steps: rounds look at values, and their derivatives lag behind these."""
+    layer = awake(TokenAutoregressive(2, partial(CausalTransformer, axes=1, **SMALL), parallel=0.1))
+    y, v = draw(3, 2, 6), draw(3, 2, 6, seed=1)
+    layer.requires_grad_(False)
+
+    def inverse(y):
+        return layer.inverse(y)[0]
+
+    with sdpa_kernel(SDPBackend.MATH):  # the others have no forward derivatives
+        jacobian = torch.autograd.functional.jacobian(inverse, y).reshape(36, 36)
+        _, tangent = torch.func.jvp(inverse, (y,), (v,))
+        each = torch.func.vmap(lambda y: inverse(y[None])[0])(y)
+        layer.parallel = None
+        torch.testing.assert_close(each, inverse(y), rtol=0, atol=1e-12)
+    torch.testing.assert_close(tangent.flatten(), jacobian @ v.flatten(), rtol=0, atol=1e-12)
+
+
 def test_the_same_spot_has_the_same_position_at_two_resolutions():
     coarse, fine = (coordinates(sizes, draw(1)) for sizes in ((2, 3), (4, 6)))
     middles = fine.reshape(2, 2, 3, 2, 2).mean((1, 3)).reshape(6, 2)
@@ -390,6 +424,18 @@ def test_turning_keeps_lengths_and_products_of_equal_distance():
             lambda: guided(tarflow(cond=3).bijection.given(draw(1, 3)), 1.0),
             ValueError,
             "whose condition isn't given yet",
+        ),
+        (
+            lambda: dropped({"a": draw(2, 1), "b": draw(1, 1)}),
+            ValueError,
+            "for one number of samples",
+        ),
+        (lambda: dropped([0.0]), TypeError, "condition as a tensor.*got list"),
+        (lambda: denoise(flows.nsf(2), draw(3, 2), draw(3, 1).neg()), ValueError, "sigma >= 0"),
+        (
+            lambda: denoise(flows.nsf(2), draw(3, 2), torch.ones(3, 1, 1)),
+            ValueError,
+            r"broadcast to \(3, 2\), got \(3, 1, 1\)",
         ),
         (lambda: dropped(draw(2, 2), 1.5), ValueError, r"a share in \[0, 1\], got 1.5"),
         (lambda: denoise(flows.nsf(2), draw(1, 2), -1), ValueError, "sigma >= 0, got -1"),
