@@ -25,7 +25,7 @@ LLFLOW_FLOORS = [
     ("network", "data"),
     ("inference",),
     ("enhancement",),
-    ("distribution", "evaluation", "jobs", "pages", "watch", "votes", "film"),
+    ("distribution", "evaluation", "jobs", "pages", "watch", "votes", "export", "film"),
     ("training",),
     ("commands", "serve", "batch"),
     ("cli", "plugin", "", "__main__"),

@@ -17,6 +17,7 @@ from llflow.commands import (
     enhance,
     evaluate,
     explain,
+    export,
     pipe,
     samples,
     score,
@@ -51,7 +52,7 @@ def llflow() -> None:
 
 for module in (
     *(enhance, samples, score, uncertainty, explain, pipe, serve),
-    *(train, data, evaluate, compare, vote, convert, doctor),
+    *(train, data, evaluate, compare, vote, convert, export, doctor),
 ):
     llflow.add_command(module.command)
 

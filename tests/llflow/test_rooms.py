@@ -15,7 +15,7 @@ FLOORS = [
     ("inference",),
     ("enhancement",),
     ("distribution", "jobs", "watch", "data", "pages"),
-    ("evaluation", "votes"),
+    ("evaluation", "votes", "export"),
     ("training",),
     ("commands", "serve"),
     ("cli",),
