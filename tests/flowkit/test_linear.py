@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from flowkit import PLU, Full, InvertibleLinear, Orthogonal
+from flowkit.layers import Weight
 
 KINDS = [Full, PLU, Orthogonal]
 
@@ -108,3 +109,12 @@ def test_a_folded_one_follows_its_weight_when_it_is_moved_or_loaded(dtype):
     torch.testing.assert_close(folded.inverse(folded(x)[0])[0], x, rtol=1e-4, atol=1e-4)
     expected = 3 * torch.linalg.slogdet(folded.weight.double()).logabsdet
     torch.testing.assert_close(folded(x)[1].double(), expected.expand(2), rtol=1e-6, atol=1e-6)
+
+
+def test_a_weight_without_its_inverse_is_refused_when_made():
+    class Half(Weight):
+        def matrix(self):
+            return torch.eye(2)
+
+    with pytest.raises(TypeError, match=r"abstract method.* inverse"):
+        Half()

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
 
-class Weight(nn.Module):
+class Weight(nn.Module, ABC):
     """An invertible matrix W (C, C)."""
 
+    @abstractmethod
     def matrix(self) -> Tensor:
         """W, in float32 or wider where it has to be computed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inverse(self) -> Tensor:
         """W⁻¹, in float64 where it has to be computed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def logabsdet(self) -> Tensor:
         """log|det W|, ()."""
-        raise NotImplementedError
 
 
 def random_orthogonal(channels: int) -> Tensor:
