@@ -214,6 +214,13 @@ def main() -> int:
     missing = [name for name in names if name not in recorded()]
     if missing:
         print(f"not on record: {', '.join(missing)}")
+    changed = [
+        name
+        for name, entry in recorded().items()
+        if name in names and entry["digest"] != digest_of(ROOT / name)
+    ]
+    if changed:
+        print(f"tried before their last change: {', '.join(changed)}")
     return 0 if score(recorded(), reasons()).share >= 0.95 else 1
 
 
