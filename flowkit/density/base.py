@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,12 +45,15 @@ class StandardNormal(nn.Module):
         StandardNormal()                       only the caller can tell: `flow.sample(shape=...)`
         StandardNormal((48, 2, 2))             always this shape (C, *S) of the noise
         StandardNormal(48, like="quarter")     48 channels at as many places as cond["quarter"] has
+        StandardNormal(48, like=True)          … as the condition has, which is one tensor
 
     Args:
         shape: (C, *S), or C alone.
-        like: the entry of the condition whose places S the noise has; with it, `shape` is C.
+        like: the entry of the condition whose places S the noise has, True for a condition that is
+            a tensor itself; with it, `shape` is C.
 
     Raises:
+        TypeError: `like` is something else.
         ValueError: `like` without channels, or the shape isn't one.
 
     >>> flow_base = StandardNormal(48, like="quarter")
@@ -59,8 +63,15 @@ class StandardNormal(nn.Module):
 
     place: Tensor
 
-    def __init__(self, shape: int | Shape | None = None, *, like: str | None = None) -> None:
+    def __init__(
+        self, shape: int | Shape | None = None, *, like: str | Literal[True] | None = None
+    ) -> None:
         super().__init__()
+        if like is not None and like is not True and not isinstance(like, str):
+            raise TypeError(
+                "StandardNormal: expected like as the name of an entry or True, got "
+                f"{type(like).__name__}"
+            )
         if like is not None and not isinstance(shape, int):
             raise ValueError(
                 f"StandardNormal: expected the number of channels with like={like!r}, got {shape}"
@@ -79,10 +90,18 @@ class StandardNormal(nn.Module):
         """(C, *S) of the noise under this condition, None if only the caller can tell."""
         if self.like is None or self.fixed is None:
             return self.fixed
+        if not isinstance(self.like, str):
+            if not isinstance(cond, Tensor):
+                raise ValueError(
+                    "StandardNormal: expected a condition that is a tensor, for like=True, got "
+                    f"{type(cond).__name__}"
+                )
+            return (*self.fixed, *cond.shape[2:])
         if not isinstance(cond, Mapping) or self.like not in cond:
             came = sorted(cond) if isinstance(cond, Mapping) else type(cond).__name__
             raise ValueError(
                 f"StandardNormal: expected a condition with the entry {self.like!r}, got {came}"
+                + (" (like=True?)" if isinstance(cond, Tensor) else "")
             )
         return (*self.fixed, *cond[self.like].shape[2:])
 

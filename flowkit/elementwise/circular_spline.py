@@ -20,6 +20,9 @@ class CircularSpline:
     An angle some turns on is mapped to one as many turns on, f(x + P) = f(x) + P with the period
     P = high - low, so that it is a smooth map of all numbers.
 
+    A net that sees another angle x as a number has a seam where x begins anew, and so has the
+    density: let it see cos and sin of 2π·x/P instead.
+
     Args:
         bins: K.
         low, high: the interval, on both sides of the map.

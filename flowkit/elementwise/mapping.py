@@ -35,7 +35,8 @@ def require_elementwise(who: object, how: object) -> Elementwise:
     Raises:
         TypeError: it is a class of such, a scale, or something else.
     """
-    name, wanted = type(who).__name__, ("count", "forward", "inverse")
+    name = who if isinstance(who, str) else type(who).__name__
+    wanted = ("count", "forward", "inverse")
     if isinstance(how, type):
         raise TypeError(
             f"{name}: expected an elementwise map, got the class {how.__name__} (call it)"

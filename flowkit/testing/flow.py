@@ -37,6 +37,7 @@ def check_flow(example: Example) -> None:
             `torch.distributions.constraints.integer_interval(0, levels - 1)`.
 
     Raises:
+        TypeError: what is built is no density.
         AssertionError: it doesn't. Samples of more than four numbers aren't held against the
             density.
     """
@@ -44,6 +45,11 @@ def check_flow(example: Example) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             density = moved(example.build()).double()
+        if missing := [part for part in ("log_prob", "sample") if not hasattr(density, part)]:
+            raise TypeError(
+                f"check_flow: expected a density, got {type(density).__name__}, which has no "
+                f"{missing[0]} (Flow(bijection)?)"
+            )
         who = f"{type(density).__name__}{f' ({example.name})' if example.name else ''}"
         _, cond = random_inputs(replace(example, domain=None), Draw(batch=2, seed=seed))
         with torch.no_grad():

@@ -244,6 +244,23 @@ def test_one_model_at_any_resolution(shape):
     assert like.given(cond).event_shape == shape
 
 
+def test_a_condition_that_is_one_tensor_tells_the_size():
+    coupling = Coupling(12, NET, cond_channels=2)
+    flow = Flow(Chain(Squeeze(), coupling), StandardNormal(12, like=True))
+    cond = torch.randn(2, 2, 3, 4)
+    assert flow.sample(cond).shape == (2, 3, 6, 8)
+    assert flow.given(cond).event_shape == (3, 6, 8)
+    assert flow.log_prob(torch.randn(2, 3, 6, 8), cond).shape == (2,)
+    for other in (None, {"half": cond}):
+        with pytest.raises(ValueError, match="condition that is a tensor, for like=True"):
+            flow.sample(other)
+    named = Flow(flow.bijection, StandardNormal(12, like="half"))
+    with pytest.raises(ValueError, match=r"entry 'half', got Tensor \(like=True\?\)"):
+        named.sample(cond)
+    with pytest.raises(TypeError, match="name of an entry or True, got int"):
+        StandardNormal(12, like=2)
+
+
 def test_samples_differ():
     samples = conditional_flow().sample(condition(), num_samples=2)
     assert (samples[0] != samples[1]).all()

@@ -254,3 +254,10 @@ def test_a_wrong_density_is_found(what, message):
     example = replace(DENSITIES[1], build=lambda: Mistaken(what), name="")
     with pytest.raises(AssertionError, match=f"^Mistaken.{message}"):
         check_flow(example)
+
+
+def test_what_is_no_map_and_no_density_is_refused():
+    with pytest.raises(TypeError, match=r"^check_elementwise: .*the class Affine"):
+        check_elementwise(Affine)
+    with pytest.raises(TypeError, match=r"^check_flow: expected a density, got Pointwise"):
+        check_flow(Example(lambda: Pointwise(2), (2,)))
