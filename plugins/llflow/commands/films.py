@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,13 +75,16 @@ def enhancing(
     frames = Frames(model, **how, max_memory=max_memory)
 
     def do(source: Path, target: Path) -> list[str]:
-        with tqdm(desc=source.name, unit="frame", disable=hidden) as bar:
+        with ExitStack() as shown:
+            bars: list[tqdm] = []
 
             def progress(done: int, count: int | None) -> None:
-                if bar.total is None:
-                    bar.initial, bar.total = done, count
-                bar.n = done
-                bar.refresh()
+                if not bars:  # how many frames there are is known now
+                    bar = tqdm(
+                        total=count, initial=done, desc=source.name, unit="frame", disable=hidden
+                    )
+                    bars.append(shown.enter_context(bar))
+                bars[0].update(done - bars[0].n)
 
             return work.enhance(
                 source,

@@ -41,9 +41,9 @@ class Frames:
 
     The latent is the prior's mean, z = color map, which follows the picture; nothing is drawn.
     Averaged is noise where nothing moves (`Calm`). Steady are the tables of the equalised picture,
-    log exposure and log shape of the illumination, the share that needs brightening, night's white,
-    the factor to the exposure and where highlights begin to roll off (`Steady`). The first frame,
-    and the first after a cut, is what `llflow.enhance` makes of it.
+    log exposure and log shape of the illumination, the share that needs brightening, night's white
+    and where highlights begin to roll off (`Steady`); a frame's mean is the steady exposure. The
+    first frame, and the first after a cut, is what `llflow.enhance` makes of it.
 
     Args:
         model: on the device to compute on; `model.fold()` is faster.
@@ -79,7 +79,6 @@ class Frames:
         Raises:
             TooLittleMemory: the smallest tile takes more than there is.
             NotFinite: the network's result overflowed.
-            ValueError: a frame is too black for the exposure that is asked for.
         """
         if not self.strength:
             return frame.clone()
@@ -111,20 +110,27 @@ class Frames:
         )
         result = bright.rows(ALL)
         if light is not None:
-            exposed = factor_to(bright, light.exposure.item())
-            factor, top = self._followed(seconds, factor=exposed, top=brightest(bright).item())
+            factor = factor_to(bright, light.exposure.item())
+            top = self._followed("top", factor * brightest(bright).item(), seconds)
             share = overview.night.share(slice(0, height), held["white"].exp())
-            result = finished(frame, result * factor, top * factor, held["needed"].item(), share)
+            result = finished(frame, result * factor, top, held["needed"].item(), share)
         if not isinstance(self.exposure, str):
-            asked = linear.factor_for_mean(result, self.exposure)
-            (factor,) = self._followed(seconds, asked=asked)
-            result = result * factor
+            result = result * self._asked(result, self.exposure, seconds)
         return linear.blend(frame, (self.brighter * result).clamp(0, 1), self.strength)
 
-    def _followed(self, seconds: float, **numbers: float) -> list[float]:
-        """Positive numbers, steady in their logarithms."""
-        logs = {name: torch.tensor(max(value, LEAST)).log() for name, value in numbers.items()}
-        return [mean.exp().item() for mean in self.steady.follow(logs, seconds).values()]
+    def _followed(self, name: str, value: float, seconds: float) -> float:
+        """A positive number, steady in its logarithm."""
+        measured = {name: torch.tensor(max(value, LEAST)).log()}
+        return self.steady.follow(measured, seconds)[name].exp().item()
+
+    def _asked(self, result: Tensor, exposure: float, seconds: float) -> float:
+        """The factor to the exposure that is asked for; of a frame too black for that, as in a
+        fade, the last one's."""
+        try:
+            factor = linear.factor_for_mean(result, exposure)
+        except ValueError:
+            return self.steady.means.get("asked", torch.zeros(())).exp().item()
+        return self._followed("asked", factor, seconds)
 
     def _memory(self, frame: Tensor) -> int:
         if self.max_memory is not None:
