@@ -213,12 +213,22 @@ def test_conditional_normal_of_pictures():
             lambda: ConditionalNormal(SMALL, (2, 3), cond_channels=2)(torch.rand(1, 2, 3)),
             r"expected a vector \(B, 2\) as the condition",
         ),
+        (
+            lambda: ConditionalNormal(lambda c_in, c_out: nn.Linear(2, 3), 2, cond_channels=2)(
+                torch.rand(5, 2)
+            ),
+            r"ConditionalNormal: expected \(5, 4\) from the net, got \(5, 3\)",
+        ),
         (lambda: Dequantized(Flow(ActNorm(2)), 1), "Dequantized: expected levels >= 2, got 1"),
         (
             lambda: Dequantized(Flow(ActNorm(2)), 2, Flow(ActNorm(2))),
             "expected noise as a conditional Flow",
         ),
         (lambda: Augmented(Flow(ActNorm(2)), 1, ActNorm(1)), "expected noise as a Flow, got Act"),
+        (
+            lambda: Augmented(Flow(ActNorm(2)), 1).augment(torch.rand(3)),
+            "Augmented: expected input",
+        ),
         (lambda: Augmented(ActNorm(2), 1), "Augmented: expected a density, got ActNorm"),
         (lambda: Dequantized(ActNorm(2)), r"got ActNorm \(Flow\(bijection\) is one\)"),
     ],

@@ -55,6 +55,7 @@ from flowkit import (
     initialize,
     zero_logdet,
 )
+from flowkit.nets import Conditioner
 
 NET = partial(ConvNet, hidden=4)
 X = torch.rand(4, 3, 8, 8)
@@ -443,6 +444,18 @@ MISTAKES = {
     "own layer without inverse": (
         lambda: Flow(Chain(Flip(), ColumnOfLogdets())).sample(shape=(2,)),
         "^layer 1, ColumnOfLogdets: ColumnOfLogdets has no inverse",
+    ),
+    "own layer without forward": (
+        lambda: Bijection()(torch.rand(2, 4)),
+        "^Bijection has no forward$",
+    ),
+    "own layer without a way back": (
+        lambda: Bijection().inverse(torch.rand(2, 4)),
+        "^Bijection has no inverse$",
+    ),
+    "own net without an answer": (
+        lambda: Conditioner()(torch.rand(2, 4)),
+        "^Conditioner has neither forward nor respond$",
     ),
     "vectors of another length": (
         lambda: ActNorm(2)(torch.rand(5, 3)),

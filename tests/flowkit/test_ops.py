@@ -1,6 +1,7 @@
 """flowkit.ops: what the functions refuse, the precision they keep, scales of one's own."""
 
 import math
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from flowkit import Affine, Coupling, SoftplusScale
 from flowkit.ops import (
     ExpScale,
+    Knots,
     SigmoidScale,
     affine_coupling,
     affine_coupling_choice,
@@ -357,3 +359,34 @@ def test_ops_are_registered_without_triton():
         "float high, float least, str ends) -> (Tensor, Tensor)",
         "(2, 3, 4) (2,)",
     ], result.stderr
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias"), [((2, 3), (2,)), ((3, 3), (3,)), ((2, 2), (3,)), ((2, 2), (2, 1))]
+)
+def test_a_linear_map_of_other_channels_is_refused(weight, bias):
+    words = rf"expected weight \(2, 2\) and bias \(2,\) or None, got {re.escape(str(weight))} and "
+    with pytest.raises(ValueError, match=f"linear_map: {words}{re.escape(str(bias))}"):
+        linear_map(draw(4, 2), draw(*weight), draw(*bias))
+
+
+@pytest.mark.parametrize(
+    "knots",
+    [
+        (1, -1.0, 1.0, 0.001),
+        (2, 1.0, 1.0, 0.001),
+        (2, 0.0, math.inf, 0.001),
+        (2, -math.inf, 0.0, 0.001),
+        (2, 0.0, 1.0, 0.0),
+        (2, 0.0, 1.0, 0.5),
+    ],
+)
+def test_knots_that_cannot_be_are_refused(knots):
+    words = "Knots: expected bins >= 2, low < high and 0 < least < 1/bins, got "
+    with pytest.raises(ValueError, match=re.escape(words + "{}, {}, {} and {}".format(*knots))):
+        Knots(*knots, "identity")
+
+
+def test_ends_of_a_spline_have_names():
+    with pytest.raises(ValueError, match=r"Knots: expected ends among \(.*\), got 'open'"):
+        Knots(2, 0.0, 1.0, 0.1, "open")

@@ -23,8 +23,10 @@ FLOWKIT = str(ROOT / "flowkit") + "/"
 CALLS = ROOT / "runs" / "mutation" / "calls.jsonl"
 LAYERS, OTHERS = "test_layers.py", "test_maps_and_densities.py"
 """Where the checks are run on layers, and on elementwise maps and densities."""
+MESSAGES = "test_messages.py"
+"""What is said is tested there, whoever says it."""
 TEST_FILES = 4
-"""So many test files are asked, those that name most often what a file defines."""
+"""So many test files are asked beside, those that name most often what a file defines."""
 FIRST_CHECKS = ("keeps_its_word", "round_trip", "logdet", "fold", "given", "shapes")
 NOT_ASKED = ("compiles", "exports")
 """Checks that take long for what they notice."""
@@ -192,7 +194,8 @@ def naming_tests(path: Path) -> list[str]:
     for test in sorted((ROOT / "tests" / "flowkit").glob("test_*.py")):
         if test.stem.removeprefix("test_") not in OTHER_TESTS and test.name not in (LAYERS, OTHERS):
             counted[test.name] = len(words.findall(test.read_text()))
-    return [LAYERS, *(name for name, count in counted.most_common(TEST_FILES) if count)]
+    naming = [name for name, count in counted.most_common(TEST_FILES) if count]
+    return [LAYERS, *naming, *({MESSAGES} - {*naming})]
 
 
 def words_of(path: Path) -> re.Pattern[str]:
