@@ -112,7 +112,8 @@ def plot(rows: Sequence[dict], path: Path) -> None:
     for most, limit in MEMORY.items():
         memory.plot([most], [1000 * limit], "v", color="0.5")
     memory.set(xlabel="megapixels", ylabel="memory above the weights, MB", ylim=(0, None))
-    seconds.set(xlabel="megapixels", ylabel="processor time, µs a pixel", ylim=(0, None))
+    slowest = max(row["µs a pixel"] for row in rows)
+    seconds.set(xlabel="megapixels", ylabel="processor time, µs a pixel", ylim=(0, 1.1 * slowest))
     memory.legend(frameon=False)
     figure.savefig(path, dpi=120)
 
@@ -157,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 judged.append(LINEAR.judged(last / first, f"{depth} bits"))
     measure.record("sizes", args, doc=__doc__, tables={"By size": rows}, targets=judged)
     if not args.quick:
-        plot(rows, measure.RESULTS / "sizes.png")
+        plot(rows, (args.out or measure.RESULTS) / "sizes.png")
 
 
 if __name__ == "__main__":

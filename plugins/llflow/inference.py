@@ -27,7 +27,7 @@ from llflow.picture.tiles import LEAST, Tile, Window, halves, sides, tiles
 TRIAL = 128  # pixels a side, of which memory is counted
 PLENTY = 4096  # bytes a pixel, more than any of the sizes takes
 SMALLEST = 64  # pixels, of a kept part's longer side, which isn't halved
-GAPS = 1.7  # resident memory of tensors': with operations' own and what lies between them
+GAPS = 1.75  # resident memory of tensors': with operations' own and what lies between them
 FREE = 0.8  # of a GPU's free memory that a tile may take
 BLOCK = 64  # rows of noise from one state of its generator
 
@@ -243,6 +243,7 @@ class _Part:
         like = next(self.model.parameters())
         with networks_in(self.drawing.precision, like.device):
             cond = self.model.condition(self._low(tile.outer), self.light, self._over(tile.outer))
+        release()
         if self.drawing.samples == 1:
             return [self._kept(self._only(cond, tile), tile)]
         given = self.model.flow.given(cond)

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from llflow.network.recompute import through
 from llflow.network.residual import Residual, activated
 from llflow.picture import retinex
-from llflow.picture.preprocess import encoder_features
 
 AVERAGED = 8  # pixels over which light is averaged before its color map is taken
 DARKEST = 0.02  # added to the illumination before the logarithm
@@ -32,7 +31,8 @@ def lean_features(low: Tensor, illumination: Tensor, color_map: str = "sum") -> 
     colors = retinex.COLOR_MAPS[color_map](light, eps=1e-3)
     colors = F.interpolate(colors, size=low.shape[2:], mode="bilinear")
     brightness = (illumination + DARKEST).log()
-    return torch.cat([encoder_features(low, color_map), colors, brightness], dim=1)
+    sharp = retinex.COLOR_MAPS[color_map](low[:, :3].exp())
+    return torch.cat([low, sharp, retinex.noise_map(sharp), colors, brightness], dim=1)
 
 
 class LeanEncoder(nn.Module):

@@ -16,12 +16,12 @@ DARKEST = 1e-3  # added before the logarithm: a quarter of one step of 8 bits
 
 def log_low(image: Tensor) -> Tensor:
     """log(x + 0.001), in [-6.91, 0.001]: what the released network reads in place of x itself."""
-    return (image + DARKEST).clamp(min=DARKEST).log()
+    return (image + DARKEST).clamp_(min=DARKEST).log_()
 
 
 def from_log_low(image: Tensor) -> Tensor:
     """x >= 0 of `log_low(x)`."""
-    return (image.exp() - DARKEST).clamp(min=0)
+    return (image.exp() - DARKEST).clamp_(min=0)
 
 
 def color_map_by_mean(image: Tensor, eps: float = 1e-4) -> Tensor:
@@ -43,9 +43,9 @@ def noise_map(color_map: Tensor) -> Tensor:
     Gradients are central differences, halved; neighbours outside the image count as 0.
     """
     padded = torch.nn.functional.pad(color_map, (1, 1, 1, 1))
-    along_x = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]).abs()
-    along_y = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]).abs()
-    return torch.maximum(along_x, along_y) / 2
+    along_x = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]).abs_()
+    along_y = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]).abs_()
+    return torch.maximum(along_x, along_y).div_(2)
 
 
 def equalize(image: Tensor) -> Tensor:
@@ -75,13 +75,13 @@ def equalizing(counts: Tensor) -> Tensor:
 
 def equalized(planes: Tensor, tables: Tensor) -> Tensor:
     """(C, H, W) in [0, 1] with each channel's levels looked up, as multiples of 1/255."""
-    pairs = zip(_levels(planes), tables, strict=True)
-    return torch.stack([table[plane] for plane, table in pairs]).to(planes.dtype) / 255
+    pairs = zip(_levels(planes), tables.to(planes.dtype) / 255, strict=True)
+    return torch.stack([table[plane] for plane, table in pairs])
 
 
 def _levels(planes: Tensor) -> Iterator[Tensor]:
     """One after the other: indices take twice the memory."""
-    return ((plane * 255).round().clamp(0, 255).to(torch.int64) for plane in planes)
+    return ((plane * 255).round_().clamp_(0, 255).to(torch.int64) for plane in planes)
 
 
 def _equalizing(counts: Tensor) -> Tensor:
