@@ -30,10 +30,12 @@ def largest_stretch(weight: Tensor) -> Tensor:
         return torch.linalg.matrix_norm(weight, ord=2)
     # The bound is as many times larger as w is, so that no gradient is missing.
     size = weight.detach().abs().amax().clamp(min=torch.finfo(weight.dtype).tiny)
-    power = weight / size
+    # Autocast and TF32, which could make the bound too small, leave float64 alone.
+    power = (weight / size).double()
     for _ in range(DOUBLINGS):
         axes, turned = power.shape[2:], power.transpose(0, 1)
         power = CONVOLUTION[len(axes)](turned, turned, padding=[width - 1 for width in axes])
     taps = torch.linalg.matrix_norm(power.flatten(2).movedim(-1, 0), ord=2).sum()
     # At w = 0 a root has no slope.
-    return size * taps.clamp(min=torch.finfo(taps.dtype).tiny) ** 0.5**DOUBLINGS
+    root = taps.clamp(min=torch.finfo(weight.dtype).tiny) ** 0.5**DOUBLINGS
+    return size * root.to(weight.dtype)

@@ -10,6 +10,7 @@ from torch import nn
 from flowkit import (
     MADE,
     MLP,
+    CausalTransformer,
     ChannelNorm,
     Conditioner,
     ConvNet,
@@ -18,12 +19,15 @@ from flowkit import (
     LipschitzNet,
     MaskedConv,
     ResNet,
+    Transformer,
     ZeroConv,
     ask,
 )
 from flowkit.nets.conditioner import build, fold, given
 from flowkit.nets.conv import FoldedConvNet
 
+AXES = 1, 2, 3
+TRANSFORMERS = Transformer, CausalTransformer
 SHAPES = {
     "vectors": (MLP, ()),
     "sequences": (partial(ConvNet, axes=1), (7,)),
@@ -227,3 +231,23 @@ def test_a_net_without_units_would_see_nothing(net):
         net(2, 2, hidden=0)
     with pytest.raises(TypeError, match=f"{net.__name__}: expected hidden as an integer"):
         net(2, 2, hidden=1.5)
+
+
+@pytest.mark.parametrize(
+    ("net", "places"),
+    [
+        *SHAPES.values(),
+        (LipschitzNet, ()),
+        *((partial(LipschitzNet, axes=n), (3,) * n) for n in AXES),
+    ]
+    + [(MADE, ()), *((partial(MaskedConv, axes=n), (3,) * n) for n in AXES)]
+    + [(partial(kind, axes=n), (3,) * n) for kind in TRANSFORMERS for n in AXES],
+)
+def test_every_net_answers_under_autocast(net, places):
+    module, x = moved(net(2, 2, cond_channels=3)), torch.randn(2, 2, *places)
+    cond = torch.randn(2, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        under = module(x, cond)
+    expected = module(x, cond)
+    # 2⁻⁸ in each of a handful of layers.
+    assert (under - expected).abs().max() < 0.1 * expected.abs().max()

@@ -66,6 +66,15 @@ def test_the_bound_of_a_convolution_is_sound_and_near(weight, places):
         torch.testing.assert_close(largest_stretch(size * weight), size * largest_stretch(weight))
 
 
+def test_the_bound_of_a_convolution_is_not_rounded_by_autocast():
+    weight = normal(8, 8, 3, 3).float()
+    expected = largest_stretch(weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = largest_stretch(weight)
+    assert found.dtype == torch.float32
+    assert found.equal(expected)
+
+
 def test_the_bound_of_a_convolution_has_a_gradient():
     weight = normal(3, 2, 3).requires_grad_()
     assert torch.autograd.gradcheck(largest_stretch, weight)
