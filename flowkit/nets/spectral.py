@@ -21,7 +21,8 @@ def largest_stretch(weight: Tensor) -> Tensor:
     random ones with 32 channels 2.8 and 1.3 times. For a matrix (c_out, c_in) it is the stretch
     itself.
 
-    The same for every call, and never too small, unlike a power iteration. Delattre et al.,
+    The same for every call, and never too small but for rounding, unlike a power iteration. That is
+    float32's, under autocast too, or TF32's where convolutions run in it. Delattre et al.,
     Efficient bound of Lipschitz constant for convolutional layers by Gram iteration, 2023,
     arXiv:2305.16173, theorem 3, with zeros in place of a circle.
     """
@@ -30,12 +31,11 @@ def largest_stretch(weight: Tensor) -> Tensor:
         return torch.linalg.matrix_norm(weight, ord=2)
     # The bound is as many times larger as w is, so that no gradient is missing.
     size = weight.detach().abs().amax().clamp(min=torch.finfo(weight.dtype).tiny)
-    # Autocast and TF32, which could make the bound too small, leave float64 alone.
-    power = (weight / size).double()
-    for _ in range(DOUBLINGS):
-        axes, turned = power.shape[2:], power.transpose(0, 1)
-        power = CONVOLUTION[len(axes)](turned, turned, padding=[width - 1 for width in axes])
+    power = weight / size
+    with torch.autocast(weight.device.type, enabled=False):
+        for _ in range(DOUBLINGS):
+            axes, turned = power.shape[2:], power.transpose(0, 1)
+            power = CONVOLUTION[len(axes)](turned, turned, padding=[width - 1 for width in axes])
     taps = torch.linalg.matrix_norm(power.flatten(2).movedim(-1, 0), ord=2).sum()
     # At w = 0 a root has no slope.
-    root = taps.clamp(min=torch.finfo(weight.dtype).tiny) ** 0.5**DOUBLINGS
-    return size * root.to(weight.dtype)
+    return size * taps.clamp(min=torch.finfo(taps.dtype).tiny) ** 0.5**DOUBLINGS
