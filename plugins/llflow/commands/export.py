@@ -26,7 +26,7 @@ def command(target: Path, weights: str | None, overwrite: bool) -> None:
     """Write what llflow enhance does to a picture as a graph that other programs run.
 
     The graph takes a decoded picture of any size and returns the bright one, as llflow enhance
-    makes it with its default settings. It is compared with that before it is written. Takes
+    --precision float32 makes it. It is compared with that before it is written. Takes
     flowkit[onnx]; docs/onnx.md has the names and shapes.
     """
     if target.suffix.lower() != ".onnx":
