@@ -6,7 +6,8 @@ Each picture is a process of its own, which loads `tiny`, enhances a picture of 
 then reads, enhances and writes one of this size and depth, as TIFF without compression, so that
 files cost least. Memory is the most that was resident (Linux's VmHWM) above what was before that
 picture, bytes of the result in a temporary file not among it; time is processor time. Work is what
-tiles compute, of the picture's pixels: what they overlap is computed twice.
+tiles compute, of the picture's pixels: what they overlap is computed twice. At last 50 pictures of
+0.1 megapixels are enhanced in one process: what is resident after the 10th and after the last.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import measure
 import numpy as np
@@ -27,6 +29,8 @@ from measure import Target
 DEPTHS = {8: np.uint8, 16: np.uint16}
 MEGAPIXELS = (1.0, 4.0, 12.0, 24.0, 50.0, 100.0)
 MEMORY = {24: 1.0, 100: 2.0}  # gigabytes
+IN_A_ROW, SETTLED = 50, 10  # pictures, and after how many of them memory has to be flat
+FLAT = Target(f"resident after {IN_A_ROW} pictures, above after {SETTLED}", 10, " MB")
 LINEAR = Target("enhancing 100 megapixels, time a pixel of 1 megapixel's", 1.15, "×")
 
 
@@ -81,16 +85,37 @@ def child(source: str, target: str, max_memory: int | None) -> None:
     print(json.dumps(told))
 
 
+def in_a_row(source: str, target: str) -> None:
+    """Print the bytes that are resident after each of many pictures, as JSON."""
+    import torch
+
+    import llflow
+    from llflow import enhancement
+    from llflow.picture import files
+
+    torch.set_num_threads(1)
+    model = llflow.load().fold()
+    resident = []
+    for _ in range(IN_A_ROW):
+        files.write(target, enhancement.brighten(model, files.read(source)))
+        resident.append(_resident("VmRSS"))
+    print(json.dumps(resident))
+
+
 def _resident(name: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def take(folder: Path, megapixels: float, depth: int, max_memory: int | None) -> dict:
+    return _told("--child", folder, megapixels, depth, *([str(max_memory)] if max_memory else []))
+
+
+def _told(mode: str, folder: Path, megapixels: float, depth: int, *more: str) -> Any:
+    """What a process of its own prints of a picture."""
     source = folder / "dark.tif"
     write_picture(source, megapixels, depth)
-    call = [sys.executable, __file__, "--child", str(source), str(folder / "bright.tif")]
-    call += [str(max_memory)] if max_memory else []
+    call = [sys.executable, __file__, mode, str(source), str(folder / "bright.tif"), *more]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr)
@@ -124,6 +149,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         source, target, *most = argv[1:]
         child(source, target, int(float(most[0])) if most else None)
         return
+    if argv[:1] == ["--in-a-row"]:
+        in_a_row(*argv[1:])
+        return
     parser = measure.arguments(__doc__)
     parser.add_argument("--megapixels", nargs="+", type=float, default=MEGAPIXELS)
     parser.add_argument("--depths", nargs="+", type=int, choices=DEPTHS, default=[*DEPTHS])
@@ -156,6 +184,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                     for size in (1.0, 100.0)
                 )
                 judged.append(LINEAR.judged(last / first, f"{depth} bits"))
+        if not args.quick:
+            resident = _told("--in-a-row", Path(folder), 0.1, 8)
+            judged.append(FLAT.judged((resident[-1] - resident[SETTLED - 1]) / 1e6))
     measure.record("sizes", args, doc=__doc__, tables={"By size": rows}, targets=judged)
     if not args.quick:
         plot(rows, (args.out or measure.RESULTS) / "sizes.png")
