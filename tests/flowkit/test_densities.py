@@ -133,6 +133,9 @@ def test_a_flow_takes_it(name, make, needs):
     torch.testing.assert_close(wide, density.double(), rtol=1e-4, atol=1e-4)
     flow.float()
     if needs:
+        z, normal = torch.randn(4, 2, generator=generator()), flow.base(cond)
+        expected, _ = flow.decode(normal.mean + 0.5 * normal.stddev * z, cond)
+        torch.testing.assert_close(flow.sample(cond, noise=z, temperature=0.5), expected)
         with pytest.raises(ValueError, match="ConditionalNormal: expected a condition of 3"):
             Flow(Coupling(2, SMALL), flow.base).log_prob(x)
     else:

@@ -9,6 +9,7 @@ import torch
 from moved import moved
 
 from flowkit import (
+    MLP,
     ActNorm,
     At,
     Bijection,
@@ -167,3 +168,35 @@ def test_it_refuses_in_words():
         flow.summary(torch.rand(1, 2), torch.rand(1, 2))
     with pytest.raises(ValueError, match="expected input of shape"):
         flow.summary(torch.rand(1, 3))
+
+
+def doubled(kind):
+    """A subclass whose values are twice those of `kind`."""
+
+    class Doubled(kind):
+        def forward(self, x, cond=None):
+            y, logdet = super().forward(x, cond)
+            return 2 * y, logdet + math.log(2) * y[0].numel()
+
+        def inverse(self, y, cond=None):
+            x, logdet = super().inverse(y / 2, cond)
+            return x, logdet - math.log(2) * y[0].numel()
+
+    return Doubled
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: doubled(At)("c", ActNorm(2)),
+        lambda: doubled(OnChannels)(1, ActNorm(1)),
+        lambda: doubled(Chain)(ActNorm(2)),
+        lambda: doubled(Inverse)(ActNorm(2)),
+    ],
+)
+def test_a_subclass_is_summed_up_as_what_it_does(make):
+    last = At("c", Injector(2, MLP, cond_channels=1))  # the identity as it is made
+    summary = Flow(Chain(make(), last)).summary(torch.randn(3, 2), {"c": torch.zeros(3, 1)})
+    assert [row.name for row in summary.rows] == ["Doubled", "Injector['c']"]
+    assert summary.rows[0].logdet == pytest.approx(2 * math.log(2))
+    assert summary.whole.logdet == pytest.approx(2 * math.log(2))
