@@ -157,6 +157,14 @@ def test_gradients_through_draws_of_a_mixture_are_refused():
     assert Flow(Coupling(2, SMALL), BoxUniform(0.0, 1.0, 2)).given().has_rsample
 
 
+@pytest.mark.parametrize("diverged", ["weights", "means", "scales", "data"])
+def test_a_mixture_that_diverged_says_nan(diverged):
+    """No error of a distribution's own: training looks for NaN itself."""
+    base, x = MixtureOfGaussians(2, 3), torch.zeros(4, 2)
+    (x if diverged == "data" else getattr(base, diverged).data).fill_(math.nan)
+    assert Flow(Chain(), base).log_prob(x).isnan().all()
+
+
 def test_temperature_draws_a_mixture_nearer_to_its_mean():
     flow = Flow(Chain(), MixtureOfGaussians(2, 3))
     torch.manual_seed(0)
