@@ -446,7 +446,8 @@ def test_three_lines_in_another_repository(pytester):
     pytester.makepyfile(OWN_REPOSITORY.replace("{layers}", "Sign"))
     result = pytester.runpytest_inprocess("-q")
     count = len(all_checks())
-    result.assert_outcomes(passed=count)
+    # Nothing in Sign is set from data, and its inverse has no rounds.
+    result.assert_outcomes(passed=count - 2, skipped=2)
     result.stdout.fnmatch_lines([f"flowkit: 1 layers, 1 examples x {count} checks = {count} cases"])
 
 
