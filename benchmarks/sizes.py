@@ -28,7 +28,7 @@ from measure import Target
 
 DEPTHS = {8: np.uint8, 16: np.uint16}
 MEGAPIXELS = (1.0, 4.0, 12.0, 24.0, 50.0, 100.0)
-MEMORY = {24: 1.0, 100: 2.0}  # gigabytes
+MEMORY = {24.0: 1.0, 100.0: 2.0}  # gigabytes, by megapixels
 IN_A_ROW, SETTLED = 50, 10  # pictures, and after how many of them memory has to be flat
 FLAT = Target(f"resident after {IN_A_ROW} pictures, above after {SETTLED}", 10, " MB")
 LINEAR = Target("enhancing 100 megapixels, time a pixel of 1 megapixel's", 1.15, "×")
