@@ -91,12 +91,15 @@ def plan(
 
     Raises:
         PlanError: an input doesn't exist, a folder has no files, two results would have one name,
-            a result would replace an input, or `out` can't be what it has to be.
+            a result would replace an input, or `out` can't be what it has to be, or names the
+            result and a suffix is given.
     """
     single = len(inputs) == 1 and not inputs[0].is_dir()
     to_file = single and _names_picture(out)
     if out is not None and not out.is_dir() and not to_file:
         _check_folder(out, single)
+    if to_file and suffix:
+        raise PlanError(f"{out}: is the result's whole name; the suffix {suffix!r} is for others")
     if suffix is not None and (os.sep in suffix or "/" in suffix):
         raise PlanError(f"expected a suffix for names, got {suffix!r}")
     jobs = []

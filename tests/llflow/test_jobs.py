@@ -357,6 +357,14 @@ def test_a_suffix_that_names_a_folder_is_refused(tmp_path):
         plan([picture(tmp_path / "a.png")], None, recursive=False, suffix="/../b")
 
 
+def test_a_suffix_is_not_for_a_name_that_is_given_whole(tmp_path):
+    source = picture(tmp_path / "a.png")
+    with pytest.raises(PlanError, match="is the result's whole name"):
+        plan([source], tmp_path / "b.png", recursive=False, suffix="_2")
+    (job,) = plan([source], tmp_path / "b.png", recursive=False, suffix="")
+    assert job.target == tmp_path / "b.png"
+
+
 def test_linked_folders_are_followed_once(tmp_path):
     picture(tmp_path / "elsewhere" / "b.png")
     picture(tmp_path / "p" / "a.png")

@@ -64,3 +64,19 @@ def test_it_replaces_nothing(llflow, weights, folder, tmp_path):
     assert (code, "exists (--overwrite" in err) == (1, True)
     assert page.read_text() == "mine"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_pair_that_is_left_out_is_told_and_fails(llflow, weights, folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_text("no picture")
+    page = tmp_path / "report.html"
+    code, _, err = enhanced(llflow, weights, folder, "--skip-existing", "--report", page)
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert "a.png: not in the report (not a picture" in err
+    assert page.read_text().count('class="slider"') == 1
+
+
+def test_nothing_is_reported_of_what_is_only_planned(llflow, weights, folder, tmp_path):
+    page = tmp_path / "report.html"
+    code, _, err = enhanced(llflow, weights, folder, "--dry-run", "--report", page)
+    assert (code, "--dry-run and --report exclude each other" in err) == (2, True)

@@ -78,6 +78,22 @@ def test_what_goes_wrong_with_a_stream(piped, dark, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["dark.png", "temporary"]
 
 
+@pytest.mark.parametrize("option", [("--suffix", "_2"), ("--report", "page.html")])
+def test_what_a_stream_has_not_is_refused(piped, dark, option):
+    code, out, err = piped("-", *option, given=dark.read_bytes())
+    assert (code, out) == (2, b"")
+    assert "'-' goes with neither --suffix nor --report" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_stream_that_takes_no_more_is_named(weights, dark):
+    line = [sys.executable, "-m", "llflow", "enhance", dark, "-o", "-", "--weights", weights]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, timeout=100)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[-1] == "llflow: -: No space left on device"
+
+
 def test_format_and_warnings_of_a_stream(piped, dark, tmp_path):
     picture = Image.open(dark)
     picture.save(tmp_path / "a.jpg", comment=b"by hand")

@@ -180,6 +180,8 @@ def command(
         raise click.UsageError("--skip-existing and --overwrite exclude each other.")
     if watch and (overwrite or dry_run or page):
         raise click.UsageError("--watch goes with none of --overwrite, --dry-run, --report.")
+    if dry_run and page:
+        raise click.UsageError("--dry-run and --report exclude each other.")
     chosen = _settings(preset, settings)
 
     from tqdm import tqdm
@@ -218,6 +220,8 @@ def command(
     streams = Streams(inputs, out)
     if streams.used and (dry_run or (streams.writes and as_json)):
         raise click.UsageError("'-' goes with neither --dry-run nor, as OUT, --json.")
+    if streams.used and (suffix or page):
+        raise click.UsageError("'-' goes with neither --suffix nor --report.")
     plan = partial(
         jobs.plan, inputs, out, recursive=recursive, suffix=suffix, file_format=chosen.format
     )
@@ -267,6 +271,7 @@ def command(
         pairs = ((job.source, job.target) for job in there)
         for problem in pages.write(page, pairs, max_pixels or files.MAX_PIXELS):
             report(problem)
+            code = 1
     return code
 
 

@@ -41,6 +41,16 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class Seed(click.types.IntParamType):
+    """Of 64 bits, as PyTorch's generators have them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seed = super().convert(value, param, ctx)
+        if not -(2**63) <= seed < 2**63:
+            self.fail(f"expected a whole number of 64 bits, got {seed}", param, ctx)
+        return seed
+
+
 class Exposure(click.ParamType):
     """auto, or a mean between 0 and 1."""
 
@@ -151,7 +161,7 @@ sampling = together(
         help="Spread of the samples: 0 takes the most typical latent, 1 draws from the model.",
     ),
     click.option(
-        "--seed", type=int, default=0, show_default=True, metavar="N", help="Of the samples."
+        "--seed", type=Seed(), default=0, show_default=True, metavar="N", help="Of the samples."
     ),
 )
 

@@ -22,6 +22,7 @@ from llflow.commands.options import (
     PATH,
     Exposure,
     FiniteRange,
+    Seed,
     device_option,
     precision_option,
     shown,
@@ -82,7 +83,9 @@ class Stops(click.ParamType):
     metavar="T",
     help="Spread of the samples: 0 takes the most typical latent, 1 draws from the model.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the samples.")
+@click.option(
+    "--seed", type=Seed(), default=0, show_default=True, metavar="N", help="Of the samples."
+)
 @click.option(
     "--exposure",
     type=Exposure(),
@@ -159,4 +162,6 @@ def command(
     columns = [in_stops(stops) for stops in brightness]
     write_drawn(out, contact_sheet(made, rows=rows, columns=columns))
     also = f", {samples * len(brightness)} pictures in {shown(save)}" if save else ""
-    click.echo(f"{samples} samples at {len(brightness)} brightnesses -> {shown(out)}{also}")
+    of = f"{samples} sample{'s' * (samples != 1)}"
+    at = f"{len(brightness)} brightness{'es' * (len(brightness) != 1)}"
+    click.echo(f"{of} at {at} -> {shown(out)}{also}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llflow.commands.drawing import loaded, opened, weights_option
-from llflow.commands.options import PATH, FiniteRange, device_option, shown
+from llflow.commands.options import PATH, FiniteRange, Seed, device_option, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,9 @@ examples:
     metavar="LEVELS",
     help="Deviation of the noise that is added before, in levels of 8 bits: that of training.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the noise.")
+@click.option(
+    "--seed", type=Seed(), default=0, show_default=True, metavar="N", help="Of the noise."
+)
 @weights_option
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each result.")

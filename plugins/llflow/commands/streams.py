@@ -72,10 +72,13 @@ class Streams:
 
     def named(self, outcome: Outcome) -> Outcome:
         """The outcome in the words of the call; a result that goes out by `-` has gone out."""
+        from llflow.atomic import errors_that_name
+
         job, problem = outcome.job, outcome.problem
         if self.writes and outcome.status == "done":
-            with job.target.open("rb") as file:
+            with errors_that_name(STREAM), job.target.open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)
+                sys.stdout.buffer.flush()
         source = STREAM if self.reads else job.source
         target = STREAM if self.writes else job.target
         if problem is not None:

@@ -17,7 +17,7 @@ from llflow.commands.drawing import (
     write_drawn,
     write_raw,
 )
-from llflow.commands.options import PATH, FiniteRange, device_option, precision_option, shown
+from llflow.commands.options import PATH, FiniteRange, Seed, device_option, precision_option, shown
 
 PERCENTILE = 99.5
 
@@ -48,7 +48,9 @@ examples:
     metavar="T",
     help="Spread of the samples: 1 draws from the model.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the samples.")
+@click.option(
+    "--seed", type=Seed(), default=0, show_default=True, metavar="N", help="Of the samples."
+)
 @click.option(
     "--scale",
     type=FiniteRange(min=0, min_open=True),

@@ -60,7 +60,8 @@ def write(
             try:
                 file.write(_section(dark, bright, max_pixels).encode())
             except (OSError, LLFlowError) as error:
-                left_out.append(f"{dark}: not in the report ({error})")
+                why = getattr(error, "strerror", None) or error
+                left_out.append(f"{dark}: not in the report ({why})")
         file.write(f"</main>\n<script>{script}</script>\n</body>\n</html>\n".encode())
 
     write_atomically(path, fill)
