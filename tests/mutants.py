@@ -87,8 +87,7 @@ class Trial:
         count = math.ceil(self.options.share * len(everything))
         entry = recorded().get(name)
         if entry is None or entry["digest"] != digest:
-            entry = {"digest": digest, "planted": len(everything), "tried": 0, "drawn": 0}
-            entry |= {"by_checks": 0, "by_tests": 0, "later": 0, "survivors": []}
+            entry = untried(digest, len(everything))
         started = time.monotonic()
         if self.options.again:
             for mutant in [m for m in everything if said(m) in entry["survivors"]]:
@@ -122,6 +121,12 @@ class Trial:
         if time.monotonic() - started > 1:
             print(f"{name}: {score({name: entry}, reasons())}", flush=True)
         return True
+
+
+def untried(digest: str, planted: int) -> dict[str, Any]:
+    """The entry of a file before the first mutant."""
+    counts = {"tried": 0, "drawn": 0, "by_checks": 0, "by_tests": 0, "later": 0}
+    return {"digest": digest, "planted": planted, **counts, "survivors": []}
 
 
 def digest_of(path: Path) -> str:
@@ -207,13 +212,14 @@ def main() -> int:
         code = pytest.main([*arguments, "tests/flowkit"], plugins=[trial])
         if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             return int(code)
+    for path in files():
+        name = str(path.relative_to(ROOT))
+        if name not in recorded() and (count := len(mutants(path))):
+            _write(name, untried(digest_of(path), count))
     found = table(recorded(), reasons())
     write_down(found)
     print(found)
     names = [str(path.relative_to(ROOT)) for path in files()]
-    missing = [name for name in names if name not in recorded()]
-    if missing:
-        print(f"not on record: {', '.join(missing)}")
     changed = [
         name
         for name, entry in recorded().items()

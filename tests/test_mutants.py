@@ -133,6 +133,12 @@ def test_what_was_mended_for_says_nothing_about_those_not_drawn():
     assert score.score({"a.py": mended | {"planted": 10}}, {}).share == 1
 
 
+def test_a_file_not_tried_is_planted_but_not_in_the_share():
+    tried = entry(100, 10, 9, 0, "+ → -")
+    result = score.score({"a.py": tried, "b.py": entry(50, 0, 0, 0)}, {})
+    assert (result.planted, result.drawn, result.share) == (150, 10, pytest.approx(0.9))
+
+
 def test_the_interval_ends_at_all_of_them():
     result = score.score({"a.py": entry(100, 10, 9, 1)}, {})
     assert result.caught == f"100.0% ({1 - result.half:.1%} to 100.0%)"

@@ -60,6 +60,8 @@ class Score:
     @property
     def caught(self) -> str:
         """The share and its interval."""
+        if not self.drawn:
+            return "–"
         if not self.half:
             return f"{self.share:.1%}"
         low, high = max(self.share - self.half, 0.0), min(self.share + self.half, 1.0)
@@ -73,17 +75,19 @@ def score(files: Mapping[str, Entry], known: Known) -> Score:
 
     The variance of each file's share, over samples without replacement, is that of
     (c' + 1/2)/(n + 1), so that a file of which everything drawn was caught counts as uncertain,
-    and is 0 where everything was drawn."""
+    and is 0 where everything was drawn. A file of which nothing was drawn is in the number of
+    those planted alone."""
     planted = drawn = by_checks = by_tests = excused = 0
     caught_of_all = expected_of_all = variance = 0.0
     for name, entry in files.items():
         n, total = entry["drawn"], entry["planted"]
+        planted += total
         if not n:
             continue
         may = sum((name, s["in"], s["change"]) in known for s in entry["survivors"])
         caught = entry["by_checks"] + entry["by_tests"]
         first = caught - entry.get("later", 0)
-        planted, drawn, excused = planted + total, drawn + n, excused + may
+        drawn, excused = drawn + n, excused + may
         by_checks, by_tests = by_checks + entry["by_checks"], by_tests + entry["by_tests"]
         caught_of_all += caught + (total - n) * first / n
         expected_of_all += total * (n - may) / n
