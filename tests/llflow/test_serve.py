@@ -199,6 +199,11 @@ def test_settings_are_strict(http, params, words):
     assert is_problem(http.post("/v1/enhance", **form), 422, words)
 
 
+def test_a_setting_is_given_once(http):
+    answer = http.post("/v1/enhance?seed=1&seed=2", content=picture())
+    assert is_problem(answer, 422, "seed: given twice")
+
+
 def test_settings_are_those_of_enhance():
     """Names, defaults and ranges."""
     ours, theirs = Asked.model_fields, Settings.model_fields

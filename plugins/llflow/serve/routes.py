@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
@@ -25,7 +25,16 @@ from llflow.serve.service import service_of
 _PULSE = 1.0  # seconds between events of a computation
 _CHUNK = 1 << 16
 
-router = APIRouter(prefix="/v1")
+
+def _each_once(request: Request) -> None:
+    """Refuse a setting that is given twice, of which the first would be ignored."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:
+            raise Problem(422, f"{name[:100]}: given twice")
+
+
+router = APIRouter(prefix="/v1", dependencies=[Depends(_each_once)])
 
 
 class Submitted(Asked):
