@@ -187,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not args.quick:
             resident = _told("--in-a-row", Path(folder), 0.1, 8)
             judged.append(FLAT.judged((resident[-1] - resident[SETTLED - 1]) / 1e6))
-    measure.record("sizes", args, doc=__doc__, tables={"By size": rows}, targets=judged)
+    measure.record("sizes", args, doc=__doc__ or "", tables={"By size": rows}, targets=judged)
     if not args.quick:
         plot(rows, (args.out or measure.RESULTS) / "sizes.png")
 
