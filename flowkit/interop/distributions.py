@@ -230,15 +230,21 @@ def through(who: object, transform: Transform, x: Tensor) -> tuple[Tensor, Tenso
 
 
 def _tensors(part: Any) -> Iterator[Tensor]:
-    """The tensors of a transform, and of what it is made of."""
-    if isinstance(part, Tensor):
-        yield part
-    elif isinstance(part, list | tuple):
-        for inner in part:
-            yield from _tensors(inner)
-    elif isinstance(part, Transform | Distribution):
-        for inner in vars(part).values():
-            yield from _tensors(inner)
+    """The tensors of a transform, and of what it is made of; a transform knows its inverse, which
+    knows it."""
+    seen: set[int] = set()
+    left = [part]
+    while left:
+        part = left.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, Tensor):
+            yield part
+        elif isinstance(part, list | tuple):
+            left.extend(part)
+        elif isinstance(part, Transform | Distribution):
+            left.extend(vars(part).values())
 
 
 def _require_axes(who: object, transform: Transform, axes: int) -> None:
