@@ -27,7 +27,7 @@ LLFLOW_FLOORS = [
     ("enhancement",),
     ("distribution", "evaluation", "jobs", "pages", "watch", "votes", "export", "film"),
     ("training",),
-    ("commands", "serve", "batch"),
+    ("commands", "serve"),
     ("cli", "plugin", "", "__main__"),
 ]
 PUBLIC = {"flowkit", "flowkit.ops", "flowkit.testing"}

@@ -55,7 +55,7 @@ examples:
   llflow enhance dark.jpg --exposure 0.45 --strength 0.8
   llflow enhance *.tif -o bright/ --depth 16 --suffix _2
   llflow enhance dark.jpg -o mean.png --preset smooth
-  curl -s https://example.org/dark.jpg | llflow enhance - -o - > bright.jpg
+  cat dark.jpg | llflow enhance - -o - > bright.jpg
   llflow enhance clip.mp4 bright.mp4
 """
 

@@ -13,12 +13,13 @@ from typing import BinaryIO
 
 import numpy as np
 
+from llflow.errors import LLFlowError
 from llflow.picture.metadata import Metadata
 
 Check = Callable[[int, int], None]
 
 
-class NotRead(ValueError):
+class NotRead(LLFlowError, ValueError):
     """A file that is known and can't be read; the message says what it is."""
 
 
