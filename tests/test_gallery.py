@@ -59,9 +59,7 @@ def run(monkeypatch, tmp_path):
 
 
 def test_every_example_is_run_and_on_the_page():
-    # The transformer takes longer than the others, and has a page of its own.
-    found = {path.stem for path in GALLERY.glob("*.py")}
-    assert found - {"transformer"} == {*OUTCOMES, "fashion"}
+    assert {path.stem for path in GALLERY.glob("*.py")} == {*OUTCOMES, "fashion"}
     for name in OUTCOMES:
         assert f"](../examples/gallery/{name}.py)" in PAGE
         (picture,) = (ROOT / "docs" / "gallery").glob(f"{name}.*")

@@ -21,9 +21,12 @@ _PICTURES = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis", b"cr
 
 
 def is_film(path: Path) -> bool:
-    """Whether a file is one by its name or by how it begins; a folder and `-` aren't."""
+    """Whether a file is one by its name or by how it begins; a folder and `-` aren't, nor
+    a pipe, whose beginning would be gone."""
     if path.suffix.lower() in {*WRITTEN, *_READ}:
         return not path.is_dir()
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             begins = file.read(12)
