@@ -187,9 +187,11 @@ def read(
 
 
 def _reason(error: pyvips.Error) -> str:
-    """What libvips said, without its name for the operation."""
+    """What libvips said last, but for an operation's name beside "load error", which some of its
+    threads add."""
     lines = [line.strip() for line in str(error.detail).splitlines() if line.strip()]
-    return lines[-1] if lines else first_line(error)
+    telling = [line for line in lines if not line.endswith(": load error")]
+    return [first_line(error), *lines[-1:], *telling[-1:]][-1]
 
 
 def _decoded(file: BinaryIO, file_format: str, max_pixels: int, max_memory: int | None) -> Picture:
