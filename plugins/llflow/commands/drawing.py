@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from llflow.commands.options import Weights, device_of, refuse_existing
+from llflow.commands.options import device_of, refuse_existing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 
 RAW = (".npy", ".tif", ".tiff")
 
-weights_option = click.option(
-    "--weights",
-    type=Weights(),
-    show_default="tiny",
-    metavar="W",
-    help="Shipped weights by name, or a .safetensors file.",
-)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what exists.")
 
 

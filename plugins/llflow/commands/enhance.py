@@ -22,7 +22,6 @@ from llflow.commands.options import (
     STREAM_OR_PATH,
     Bytes,
     Preset,
-    Weights,
     device_of,
     device_option,
     light,
@@ -31,6 +30,7 @@ from llflow.commands.options import (
     report,
     sampling,
     shown,
+    weights_option,
 )
 from llflow.commands.streams import Streams
 
@@ -81,13 +81,7 @@ examples:
 )
 @light
 @sampling
-@click.option(
-    "--weights",
-    type=Weights(),
-    show_default="tiny",
-    metavar="W",
-    help="Shipped weights by name, or a .safetensors file.",
-)
+@weights_option
 @device_option
 @precision_option("auto", "")
 @click.option(

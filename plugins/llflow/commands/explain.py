@@ -13,11 +13,10 @@ from llflow.commands.drawing import (
     prepare,
     require_picture,
     require_raw,
-    weights_option,
     write_drawn,
     write_raw,
 )
-from llflow.commands.options import PATH, device_option, shown
+from llflow.commands.options import PATH, device_option, shown, weights_option
 
 EPILOG = """\b
 examples:

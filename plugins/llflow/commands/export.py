@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from llflow.commands.drawing import overwrite_option, weights_option
-from llflow.commands.options import PATH, refuse_existing, shown
+from llflow.commands.drawing import overwrite_option
+from llflow.commands.options import PATH, refuse_existing, shown, weights_option
 
 EPILOG = """\b
 examples:

@@ -144,6 +144,13 @@ device_option = click.option(
     show_default=True,
     help="Where to compute.",
 )
+weights_option = click.option(
+    "--weights",
+    type=Weights(),
+    show_default="tiny",
+    metavar="W",
+    help="Shipped weights by name, or a .safetensors file.",
+)
 sampling = together(
     click.option(
         "--samples",

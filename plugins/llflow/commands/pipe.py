@@ -11,11 +11,11 @@ from llflow.commands.options import (
     FROM_ONE,
     Bytes,
     FiniteRange,
-    Weights,
     device_of,
     device_option,
     light,
     precision_option,
+    weights_option,
 )
 
 if TYPE_CHECKING:
@@ -48,13 +48,7 @@ example:
     help="Bits a channel: FFmpeg's rgb24, or rgb48 in this machine's byte order.",
 )
 @light
-@click.option(
-    "--weights",
-    type=Weights(),
-    show_default="tiny",
-    metavar="W",
-    help="Shipped weights by name, or a .safetensors file.",
-)
+@weights_option
 @device_option
 @precision_option("auto", "")
 @click.option(

@@ -14,7 +14,6 @@ from llflow.commands.drawing import (
     overwrite_option,
     prepare,
     require_picture,
-    weights_option,
     write_drawn,
 )
 from llflow.commands.options import (
@@ -26,6 +25,7 @@ from llflow.commands.options import (
     device_option,
     precision_option,
     shown,
+    weights_option,
 )
 
 EPILOG = """\b

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from llflow.commands.drawing import loaded, opened, weights_option
-from llflow.commands.options import PATH, FiniteRange, Seed, device_option, shown
+from llflow.commands.drawing import loaded, opened
+from llflow.commands.options import PATH, FiniteRange, Seed, device_option, shown, weights_option
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import click
 
-from llflow.commands.options import FROM_ONE, Weights, device_of, device_option, precision_option
+from llflow.commands.options import (
+    FROM_ONE,
+    device_of,
+    device_option,
+    precision_option,
+    weights_option,
+)
 
 EXTRA = "flowkit[serve]"
 EPILOG = """\b
@@ -40,13 +46,7 @@ examples:
     metavar="NAME",
     help="A name that others know this service by, besides addresses and localhost.",
 )
-@click.option(
-    "--weights",
-    type=Weights(),
-    show_default="tiny",
-    metavar="W",
-    help="Shipped weights by name, or a .safetensors file.",
-)
+@weights_option
 @device_option
 @precision_option("auto", "")
 @click.option(

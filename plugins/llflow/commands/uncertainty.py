@@ -13,11 +13,18 @@ from llflow.commands.drawing import (
     prepare,
     require_picture,
     require_raw,
-    weights_option,
     write_drawn,
     write_raw,
 )
-from llflow.commands.options import PATH, FiniteRange, Seed, device_option, precision_option, shown
+from llflow.commands.options import (
+    PATH,
+    FiniteRange,
+    Seed,
+    device_option,
+    precision_option,
+    shown,
+    weights_option,
+)
 
 PERCENTILE = 99.5
 
