@@ -32,8 +32,15 @@ class CheckpointError(LLFlowError, ValueError):
 
 def save(model: LLFlow, path: Path, trained: Mapping[str, Any] | None = None) -> None:
     """Write weights and configuration, and how they were trained if that is told; the file appears
-    whole or not at all."""
+    whole or not at all.
+
+    Raises:
+        ValueError: `load` wouldn't take them: the model is folded, or of another dtype.
+        OSError: folder or disk refuses.
+    """
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    if found := _misfit(model.config, tensors):
+        raise ValueError(f"{path}: {found}; a model is saved as it is trained, and folded later")
     # One entry: safetensors writes several in any order, and the bytes are to repeat.
     told = described(model.config) | ({} if trained is None else {"trained": dict(trained)})
     content = save_tensors(tensors, {"llflow": json.dumps(told)})
@@ -87,20 +94,22 @@ def load(weights: str | Path = DEFAULT) -> LLFlow:
         OSError: it can't be read.
     """
     path = file_of(weights)
-    if str(weights) in shipped():
+    known = str(weights) in shipped()
+    if known:
         verify(path)
-        config, tensors = _read(path)
-    else:
-        if not path.is_file():
-            raise CheckpointError(
-                f"{weights}: no such file, nor shipped weights of this name "
-                f"({', '.join(shipped()) or 'none are shipped'})"
-            )
-        config, tensors = _read(path)
-        _check(path, config, tensors)
-    model = LLFlow(config)
-    model.load_state_dict(tensors)
-    return model.eval()
+    elif path.is_dir():
+        raise CheckpointError(
+            f"{weights}: is a folder; expected a file, such as {path / 'model.safetensors'}"
+        )
+    elif not path.is_file():
+        raise CheckpointError(
+            f"{weights}: no such file, nor shipped weights of this name "
+            f"({', '.join(shipped()) or 'none are shipped'})"
+        )
+    config, tensors = read(path)
+    if config is None:
+        raise CheckpointError(f"{path}: holds no LLFlow configuration{_HINT}")
+    return built(path, config, tensors, check=not known)
 
 
 def file_of(weights: str | Path) -> Path:
@@ -113,7 +122,13 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _read(path: Path) -> tuple[Config | LeanConfig, dict[str, Tensor]]:
+def read(path: Path) -> tuple[Config | LeanConfig | None, dict[str, Tensor]]:
+    """What a safetensors file holds: a configuration, if it has one, and tensors.
+
+    Raises:
+        CheckpointError: it is another file, or damaged.
+        OSError: it can't be read.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -123,31 +138,49 @@ def _read(path: Path) -> tuple[Config | LeanConfig, dict[str, Tensor]]:
             f"{path}: not a safetensors file, or damaged ({error}){_HINT}"
         ) from error
     if "llflow" not in metadata:
-        raise CheckpointError(f"{path}: holds no LLFlow configuration{_HINT}")
+        return None, tensors
     try:
         return configuration(json.loads(metadata["llflow"])), tensors
     except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged LLFlow configuration ({error})") from error
 
 
-def _check(path: Path, config: Config | LeanConfig, tensors: dict[str, Tensor]) -> None:
-    """Refuse tensors that aren't those of a model of this configuration, or aren't finite.
+def built(
+    path: Path, config: Config | LeanConfig, tensors: dict[str, Tensor], *, check: bool = True
+) -> LLFlow:
+    """The model of this configuration, in evaluation mode.
 
-    Only then is memory taken for the model, since a file may claim any size.
+    Raises:
+        CheckpointError: `tensors`, those of `path`, aren't of such a model, or aren't finite.
+    """
+    if check:
+        if found := _misfit(config, tensors):
+            raise CheckpointError(f"{path}: {found}")
+        for name in sorted(tensors):
+            if not tensors[name].isfinite().all():
+                raise CheckpointError(f"{path}: {name} holds values that aren't finite")
+    model = LLFlow(config)
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _misfit(config: Config | LeanConfig, tensors: Mapping[str, Tensor]) -> str:
+    """What these tensors lack to be those of a model of this configuration; "" if nothing.
+
+    No memory is taken for such a model, since a file may claim any size.
     """
     if config.depth > len(tensors):  # each of them has tensors of its own
-        raise CheckpointError(f"{path}: the LLFlow configuration asks for more tensors than it has")
+        return "the LLFlow configuration asks for more tensors than it has"
     try:
         with torch.device("meta"):
             expected = LLFlow(config).state_dict()
-    except (RuntimeError, OverflowError, TypeError) as error:
-        raise CheckpointError(f"{path}: the LLFlow configuration asks for too much") from error
+    except (RuntimeError, OverflowError, TypeError):
+        return "the LLFlow configuration asks for too much"
     for name in sorted(expected.keys() | tensors.keys()):
         wanted, came = _describe(expected.get(name)), _describe(tensors.get(name))
         if wanted != came:
-            raise CheckpointError(f"{path}: expected {name} to be {wanted}, got {came}")
-        if not tensors[name].isfinite().all():
-            raise CheckpointError(f"{path}: {name} holds values that aren't finite")
+            return f"expected {name} to be {wanted}, got {came}"
+    return ""
 
 
 def _describe(tensor: Tensor | None) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +103,44 @@ class LLFlow(nn.Module):
             bijection = _authors(config)
         prior = ColorMapPrior() if config.prior == "color_map" else StandardPrior()
         self.flow = Flow(bijection, prior)
+
+    @staticmethod
+    def from_pretrained(source: str | os.PathLike[str], *, revision: str | None = None) -> LLFlow:
+        """The model of a folder or of the Hugging Face hub, in evaluation mode.
+
+        What `save_pretrained` wrote: config.json and model.safetensors, of which no code comes.
+        A folder of this machine goes before the hub, and what the hub's cache has before the
+        network. Of other files nothing is asked for.
+
+        Args:
+            source: a folder; or text like "owner/model", a name on the hub, which takes
+                flowkit[hub].
+            revision: branch, tag or commit on the hub. What the cache has of it isn't asked for
+                again, so that only a commit's full name says which model it is.
+
+        Raises:
+            CheckpointError: there is no such folder, nor does the hub give one; a file is missing,
+                damaged, or doesn't fit the other.
+            ValueError: a revision of a folder.
+            ModuleNotFoundError: the hub's package isn't there; the message says how to get it.
+            OSError: a file can't be read.
+        """
+        from llflow.network import pretrained  # which knows this class
+
+        return pretrained.load(source, revision)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write config.json and model.safetensors, for `from_pretrained`. Each of them appears
+        whole or not at all, in the place of one that was there; `llflow.load` and --weights take
+        model.safetensors alone, too.
+
+        Raises:
+            ValueError: the model is folded, or of another dtype than float32.
+            OSError: folder or disk refuses.
+        """
+        from llflow.network import pretrained
+
+        pretrained.save(self, Path(folder))
 
     @property
     def keep(self) -> str:
