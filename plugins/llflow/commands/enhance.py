@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from llflow.commands import films
 from llflow.commands.options import (
@@ -21,14 +20,16 @@ from llflow.commands.options import (
     PATH,
     STREAM_OR_PATH,
     Bytes,
-    Preset,
     device_of,
     device_option,
     light,
+    output,
     precision_option,
+    preset_option,
     refuse_existing,
     report,
     sampling,
+    settings_of,
     shown,
     weights_option,
 )
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     from llflow.jobs import Job, Outcome
     from llflow.picture.files import Picture
     from llflow.settings import Settings
-
-# Those of llflow.picture.files, which takes a second to import.
-FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF"]
 
 EPILOG = """\b
 examples:
@@ -73,12 +71,7 @@ examples:
 @click.option("--recursive", is_flag=True, help="Take folders within folders too.")
 @click.option("--skip-existing", is_flag=True, help="Leave finished results alone.")
 @click.option("--overwrite", is_flag=True, help="Replace existing results.")
-@click.option(
-    "--preset",
-    type=Preset(),
-    metavar="NAME",
-    help="Settings by name (bright, smooth, subtle) or from a TOML file; options given here win.",
-)
+@preset_option
 @light
 @sampling
 @weights_option
@@ -104,25 +97,7 @@ examples:
     metavar="TEXT",
     help="Add this to the results' names.",
 )
-@click.option(
-    "--format",
-    type=click.Choice(FORMATS, case_sensitive=False),
-    show_default="the input's",
-    help="Of the results.",
-)
-@click.option(
-    "--depth",
-    type=click.Choice(["8", "16", "32f"]),
-    show_default="the input's",
-    help="Bits a channel of the results.",
-)
-@click.option(
-    "--quality",
-    type=click.IntRange(1, 100),
-    show_default="95, AVIF 90",
-    metavar="N",
-    help="Of JPEG, WebP and AVIF, 1 to 100.",
-)
+@output
 @click.option("--record", is_flag=True, help="Write the settings into the results' XMP history.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each picture.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written where, and stop.")
@@ -176,7 +151,7 @@ def command(
         raise click.UsageError("--watch goes with none of --overwrite, --dry-run, --report.")
     if dry_run and page:
         raise click.UsageError("--dry-run and --report exclude each other.")
-    chosen = _settings(preset, settings)
+    chosen = settings_of(preset, settings)
 
     from tqdm import tqdm
 
@@ -317,17 +292,6 @@ def _say(planned: list[Job], overwrite: bool, as_json: bool) -> int:
         text = shown(f"{job.source} -> {job.target}{why}")
         click.echo(json.dumps(said) if as_json else text)
     return 0
-
-
-def _settings(preset: str | None, given: dict[str, Any]) -> Settings:
-    """The preset's settings, and instead of them what was typed."""
-    from llflow.settings import Settings
-
-    source = click.get_current_context().get_parameter_source
-    typed = {
-        name: value for name, value in given.items() if source(name) is not ParameterSource.DEFAULT
-    }
-    return Settings(**typed) if preset is None else Settings.read(preset, **typed)
 
 
 def _brightening(

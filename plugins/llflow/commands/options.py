@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     import torch
+
+    from llflow.settings import Settings
+
+# Those of llflow.picture.files, which takes a second to import.
+FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF"]
 
 
 class PathText(click.Path):
@@ -200,6 +206,46 @@ light = together(
         help="Of the result, blended with the input in linear light; 0 is the input.",
     ),
 )
+
+
+preset_option = click.option(
+    "--preset",
+    type=Preset(),
+    metavar="NAME",
+    help="Settings by name (bright, smooth, subtle) or from a TOML file; options given here win.",
+)
+output = together(
+    click.option(
+        "--format",
+        type=click.Choice(FORMATS, case_sensitive=False),
+        show_default="the input's",
+        help="Of the results.",
+    ),
+    click.option(
+        "--depth",
+        type=click.Choice(["8", "16", "32f"]),
+        show_default="the input's",
+        help="Bits a channel of the results.",
+    ),
+    click.option(
+        "--quality",
+        type=click.IntRange(1, 100),
+        show_default="95, AVIF 90",
+        metavar="N",
+        help="Of JPEG, WebP and AVIF, 1 to 100.",
+    ),
+)
+
+
+def settings_of(preset: str | None, given: dict[str, Any]) -> Settings:
+    """The preset's settings, and instead of them what was typed."""
+    from llflow.settings import Settings
+
+    source = click.get_current_context().get_parameter_source
+    typed = {
+        name: value for name, value in given.items() if source(name) is not ParameterSource.DEFAULT
+    }
+    return Settings(**typed) if preset is None else Settings.read(preset, **typed)
 
 
 def precision_option(default: str, help: str) -> Decorator:
