@@ -25,7 +25,7 @@ LLFLOW_FLOORS = [
     ("network", "data"),
     ("inference",),
     ("enhancement",),
-    ("distribution", "evaluation", "jobs", "pages", "watch", "votes", "export", "film"),
+    ("distribution", "evaluation", "jobs", "pages", "watch", "votes", "export", "film", "batch"),
     ("training",),
     ("commands", "serve"),
     ("cli", "plugin", "", "__main__"),

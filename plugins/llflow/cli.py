@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from llflow.commands import (
+    batch,
     compare,
     convert,
     data,
@@ -51,7 +52,7 @@ def llflow() -> None:
 
 
 for module in (
-    *(enhance, samples, score, uncertainty, explain, pipe, serve),
+    *(enhance, batch, samples, score, uncertainty, explain, pipe, serve),
     *(train, data, evaluate, compare, vote, convert, export, doctor),
 ):
     llflow.add_command(module.command)

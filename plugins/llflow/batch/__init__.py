@@ -1,0 +1,1 @@
+"""Millions of pictures, each of which ends exactly once, whatever happens meanwhile."""
