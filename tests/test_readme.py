@@ -2,11 +2,9 @@
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 
-import click
 import pytest
 import torch
 from pages import ROOT, blocks, run
@@ -14,7 +12,6 @@ from pages import ROOT, blocks, run
 from flowkit import Coupling, Example
 from flowkit.testing import check_bijection
 
-README = (ROOT / "README.md").read_text()
 COMPOSE = blocks("README.md", "Compose a flow")
 
 
@@ -96,16 +93,6 @@ def test_example_learns_and_makes_its_picture(name, tmp_path):
     losses = [float(value) for value in re.findall(r"step \d+: (\S+) nats", result.stdout)]
     assert losses[-1] < losses[0] - 0.3
     assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize("line", re.findall(r"^llflow ([^#\n]+)", README, re.MULTILINE))
-def test_command_lines_are_understood(line):
-    from llflow.cli import llflow
-
-    command, arguments = llflow, shlex.split(line)
-    while isinstance(command, click.Group):
-        command = command.commands[arguments.pop(0)]
-    command.make_context("llflow", arguments)  # refuses options and arguments that it doesn't know
 
 
 def test_enhancing_from_python():
