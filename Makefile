@@ -7,6 +7,7 @@
 #   make docs       builds the site into site/, make docs-serve shows it while you write
 #   make mutants    plants defects in flowkit's mathematics and says how many the checks notice (hours)
 #   make bench      measures what a CPU can, in under 15 minutes on two cores
+#   make table      trains flowkit's flows beside other libraries' (hours; goes on where it stopped)
 #   make bench-gpu  tests the kernels on a GPU and measures what needs one
 VENV ?= .venv
 PYTHON ?= python3
@@ -27,7 +28,7 @@ echo; $(BIN)/python benchmarks/report.py || failed="$$failed report"; \
 test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 endef
 
-.PHONY: demo test test-slow mutants check docs docs-serve weights bench bench-gpu clean
+.PHONY: demo test test-slow mutants check docs docs-serve weights bench table bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/llflow enhance examples/rocket.jpg examples/coffee_dark.jpg -o enhanced/ --overwrite
@@ -60,6 +61,10 @@ weights:
 
 bench: $(VENV)/.installed-benchmarks
 	@failed=; $(call run_benchmarks,$(BENCHMARKS),)
+
+table: $(VENV)/.installed-benchmarks
+	$(BIN)/python benchmarks/table/run.py
+	$(BIN)/python benchmarks/table/page.py
 
 bench-gpu: $(VENV)/.installed-dev $(VENV)/.installed-benchmarks
 	@failed=; $(BIN)/python -m pytest -q tests/flowkit/test_kernels.py || failed=" tests"; \

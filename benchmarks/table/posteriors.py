@@ -38,7 +38,7 @@ def measure(task: str, peer: str, seed: int, quick: bool) -> dict[str, Any]:
     observed, truth = reference(task, seed % OBSERVATIONS + 1)
     how = Training(epochs=1, batch=64, rate=1e-3) if quick else TRAINING
     if quick:
-        truth = truth[:60]
+        truth = truth[:20]
     torch.manual_seed(seed)
     parameters = simulator.prior(200 if quick else SIMULATIONS)
     data = simulator.data(parameters)
