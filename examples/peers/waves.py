@@ -23,7 +23,8 @@ def waves(count):
 
 
 def of_flowkit():
-    net = partial(ConvNet, hidden=32, axes=1)
+    def net(c_in, c_out):
+        return ConvNet(c_in, c_out, hidden=32, axes=1)
 
     def step():
         return ActNorm(8), Permute(torch.randperm(8).tolist()), Coupling(8, net, cond_channels=1)

@@ -10,7 +10,6 @@ from flowkit.contract import (
     Cond,
     Example,
     Shape,
-    along_channels,
     positions,
     require_at_least,
     require_channels,
@@ -18,7 +17,7 @@ from flowkit.contract import (
     same_logdet,
     wide,
 )
-from flowkit.statistics import normalizing
+from flowkit.statistics import normalizing, scaled
 
 
 class ActNorm(Bijection):
@@ -50,18 +49,16 @@ class ActNorm(Bijection):
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_channels(self, x, self.channels)
         x = wide(x)
-        bias, log_scale = self._parameters_like(x)
-        return (x + bias) * log_scale.exp(), same_logdet(x, positions(x) * log_scale.sum())
+        bias, log_scale = self.bias.to(x.dtype), self.log_scale.to(x.dtype)
+        scale = log_scale.exp()
+        return scaled(x, scale, bias * scale), same_logdet(x, positions(x) * log_scale.sum())
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_channels(self, y, self.channels)
         y = wide(y)
-        bias, log_scale = self._parameters_like(y)
-        return y * (-log_scale).exp() - bias, same_logdet(y, -positions(y) * log_scale.sum())
-
-    def _parameters_like(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        bias, log_scale = self.bias.to(x.dtype), self.log_scale.to(x.dtype)
-        return along_channels(bias, x), along_channels(log_scale, x)
+        bias, log_scale = self.bias.to(y.dtype), self.log_scale.to(y.dtype)
+        x = scaled(y, (-log_scale).exp(), -bias)
+        return x, same_logdet(y, -positions(y) * log_scale.sum())
 
     @torch.no_grad()
     def initialize_from(self, x: Tensor) -> None:

@@ -47,11 +47,11 @@ class Permute(Bijection):
 
     def forward(self, x: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_channels(self, x, len(self.order))
-        return x[:, self.order], zero_logdet(x)
+        return x.index_select(1, self.order), zero_logdet(x)
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_channels(self, y, len(self.order))
-        return y[:, self.inverse_order], zero_logdet(y)
+        return y.index_select(1, self.inverse_order), zero_logdet(y)
 
     def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
         return require_shape(self, shape, len(self.order))

@@ -17,7 +17,8 @@ class ConvNet(Conditioner):
     """conv 3 – norm – ReLU – conv 1 – norm – ReLU – zero conv 3: Glow's conditioner.
 
     The first convolution is a sum of two, one of x and one of the condition, so that the latter is
-    done once for all samples of a condition.
+    done once for all samples of a condition. Where each sample has its own, as in training, one of
+    both is faster and takes more memory: `lambda c_in, c_out: ConvNet(c_in, c_out)` as the factory.
 
     Args:
         c_in: input channels.

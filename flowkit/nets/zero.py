@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flowkit.contract import along_channels
-from flowkit.statistics import normalizing
+from flowkit.statistics import normalizing, scaled
 
 CONVOLUTION = {0: F.linear, 1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -32,8 +32,8 @@ class ChannelNorm(nn.Module):
         self.log_scale.copy_(log_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = along_channels(self.log_scale.exp(), x)
-        return (x + along_channels(self.bias, x)) * scale
+        scale = self.log_scale.exp()
+        return scaled(x, scale, self.bias * scale)
 
 
 class ZeroConv(nn.Module):
