@@ -66,11 +66,10 @@ class Manifest:
         if not (isinstance(source, str) and source):
             raise ManifestError(f"{where}: expected a path or address as 'source', got {source!r}")
         key = source if key is None else key
-        if not isinstance(key, str) or is_address(key) or (fault := fault_of(key)):
-            fault = fault if isinstance(key, str) and not is_address(key) else "expected a name"
-            raise ManifestError(
-                f"{where}: {fault} as 'key' (or, without it, 'source'), got {key!r}"
-            )
+        named = isinstance(key, str) and not is_address(key)
+        fault = fault_of(key) if named else "expected a name below OUT"
+        if fault:
+            raise ManifestError(f"{where}: {fault}, as 'key' or else 'source', got {key!r}")
         there = is_address(source) or source.startswith("/")
         source = source if there else below(self._folder, source)
         return Item(key, source, result_of(key, self._format))
