@@ -49,6 +49,7 @@ from flowkit.nets import (
     MADE,
     MLP,
     CausalTransformer,
+    ConvAttentionNet,
     ConvNet,
     MaskedConv,
     ResNet,
@@ -234,17 +235,23 @@ def flowplusplus(
     steps: int = 4,
     hidden: int = 64,
     blocks: int = 2,
+    heads: int = 4,
     components: int = 8,
 ) -> Flow:
-    """Flow++: couplings by mixtures of logistics with residual networks. With places, `steps` by
-    checkerboards, squeeze, `steps` by channels; vectors: the latter alone.
+    """Flow++: couplings by mixtures of logistics. With places, `steps` by checkerboards, squeeze,
+    `steps` by channels, of nets with gated convolutions and self-attention; vectors: `steps` by
+    channels, of residual networks.
 
     `Dequantized(flow, noise=…)` is its variational dequantisation. Sampling finds the inverse by
-    bisection. Ho et al., 2019, arXiv:1902.00275, §3.2, without its attention.
+    bisection. Ho et al., 2019, arXiv:1902.00275, §3.2.
     """
-    flow = _Composed("flowplusplus", shape, cond, steps=steps, hidden=hidden, blocks=blocks)
+    sizes = {"steps": steps, "hidden": hidden, "blocks": blocks, "heads": heads}
+    flow = _Composed("flowplusplus", shape, cond, **sizes)
     how = LogisticMixture(components)
-    net = partial(ResNet, hidden=hidden, blocks=blocks, axes=len(flow.places))
+    net = partial(ResNet, hidden=hidden, blocks=blocks)
+    if flow.places:
+        axes = len(flow.places)
+        net = partial(ConvAttentionNet, hidden=hidden, blocks=blocks, heads=heads, axes=axes)
 
     def by_channels(channels: int, places: Shape) -> Chain:
         layer = partial(_coupling, channels, places, net, how, 0)

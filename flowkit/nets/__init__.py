@@ -3,6 +3,7 @@
 from flowkit.nets.causal_transformer import CausalTransformer
 from flowkit.nets.conditioner import Conditioner
 from flowkit.nets.conv import ConvNet
+from flowkit.nets.conv_attention import ConvAttentionNet
 from flowkit.nets.densenet import DenseNet
 from flowkit.nets.lipschitz import LipschitzNet
 from flowkit.nets.masked import MADE
@@ -18,6 +19,7 @@ __all__ = [
     "CausalTransformer",
     "ChannelNorm",
     "Conditioner",
+    "ConvAttentionNet",
     "ConvNet",
     "DenseNet",
     "LipschitzNet",

@@ -7,10 +7,30 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from flowkit.contract import require_at_least
 from flowkit.nets.rotary import angles, coordinates, turned
 
 KeysAndValues = tuple[Tensor, Tensor]
 """(B, heads, T, D) each."""
+
+
+def planes_of(who: object, hidden: int, heads: int, axes: int) -> int:
+    """How many planes a head turns for each axis, if that many heads share `hidden` numbers.
+
+    Raises:
+        ValueError: they can't, or there are no such axes.
+    """
+    name = type(who).__name__
+    if axes not in (1, 2, 3):
+        raise ValueError(f"{name}: expected axes among 1, 2, 3, got {axes} (vectors: MLP)")
+    for what, size in (("hidden", hidden), ("heads", heads)):
+        require_at_least(who, what, size, 1)
+    if hidden % heads or hidden // heads < 2 * axes:
+        raise ValueError(
+            f"{name}: expected hidden as a multiple of heads={heads}, with at least {2 * axes} "
+            f"numbers for each, got hidden={hidden}"
+        )
+    return hidden // heads // (2 * axes)
 
 
 class Attention(nn.Module):

@@ -7,7 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from flowkit.contract import require_at_least
-from flowkit.nets.attention import Block, CondKeys, KeysAndValues
+from flowkit.nets.attention import Block, CondKeys, KeysAndValues, planes_of
 from flowkit.nets.conditioner import Conditioner
 from flowkit.nets.rotary import angles, coordinates
 
@@ -53,18 +53,9 @@ class Transformer(Conditioner):
         axes: int = 2,
     ) -> None:
         super().__init__()
-        name = type(self).__name__
-        if axes not in (1, 2, 3):
-            raise ValueError(f"{name}: expected axes among 1, 2, 3, got {axes} (vectors: MLP)")
-        for what, size in (("hidden", hidden), ("depth", depth), ("heads", heads)):
-            require_at_least(self, what, size, 1)
-        if hidden % heads or hidden // heads < 2 * axes:
-            raise ValueError(
-                f"{name}: expected hidden as a multiple of heads={heads}, with at least {2 * axes} "
-                f"numbers for each, got hidden={hidden}"
-            )
+        self.count = planes_of(self, hidden, heads, axes)
+        require_at_least(self, "depth", depth, 1)
         self.cond_channels, self.axes = cond_channels, axes
-        self.count = hidden // heads // (2 * axes)
         self.first = nn.Linear(c_in, hidden)
         self.place = nn.Linear(2 * axes * FREQUENCIES, hidden, bias=False)
         self.first_cond = None

@@ -7,6 +7,7 @@ from moved import moved
 from flowkit import At, Chain, Flow, Inverse, OnChannels, flows, initialize
 
 SMALL = {"steps": 2, "hidden": 8}
+FEW_HEADS = {**SMALL, "heads": 2}
 CASES = [
     ("nsf", 3, None),
     ("nsf", 1, None),
@@ -32,6 +33,7 @@ CASES = [
     ("flowplusplus", 3, 2),
     ("flowplusplus", (1, 4, 4), (2, 4, 4)),
     ("flowplusplus", (2, 4), None),
+    ("flowplusplus", (2, 4), {"a": 2, "b": (3, 2)}),
 ]
 
 
@@ -47,7 +49,8 @@ def drawn(cond, batch):
 @pytest.mark.parametrize(("name", "shape", "cond"), CASES)
 def test_there_and_back_with_its_density(name, shape, cond):
     torch.manual_seed(0)
-    flow = moved(getattr(flows, name)(shape, cond, **SMALL), by=0.1).double()
+    options = FEW_HEADS if name == "flowplusplus" else SMALL
+    flow = moved(getattr(flows, name)(shape, cond, **options), by=0.1).double()
     assert type(flow) is Flow
     assert type(flow.bijection) is Chain
     full = (shape,) if isinstance(shape, int) else shape
@@ -79,7 +82,8 @@ def first(cond):
 @pytest.mark.parametrize(("name", "shape", "cond"), [c for c in CASES if isinstance(c[2], dict)])
 def test_every_entry_of_the_condition_matters(name, shape, cond):
     torch.manual_seed(0)
-    flow = moved(getattr(flows, name)(shape, cond, **SMALL), by=0.1)
+    options = FEW_HEADS if name == "flowplusplus" else SMALL
+    flow = moved(getattr(flows, name)(shape, cond, **options), by=0.1)
     full = (shape,) if isinstance(shape, int) else shape
     x, made = torch.randn(3, *full), drawn(cond, 3)
     density = flow.log_prob(x, made)
@@ -135,6 +139,10 @@ def test_no_latent_of_a_multiscale_flow_is_lost():
         (lambda: flows.glow((3, 6, 8)), "glow: expected places that are multiples of 4"),
         (lambda: flows.realnvp(2, steps=0), "realnvp: expected steps as an integer >= 1, got 0"),
         (lambda: flows.flowplusplus(2, hidden=4.0), "flowplusplus: expected hidden as an int"),
+        (
+            lambda: flows.flowplusplus((1, 4, 4), hidden=8),
+            "ConvAttentionNet: expected hidden as a multiple of heads=4, with at least 4 numbers",
+        ),
     ],
 )
 def test_it_refuses_in_words(make, words):

@@ -13,6 +13,7 @@ from flowkit import (
     CausalTransformer,
     ChannelNorm,
     Conditioner,
+    ConvAttentionNet,
     ConvNet,
     Coupling,
     DenseNet,
@@ -25,6 +26,7 @@ from flowkit import (
 )
 from flowkit.nets.conditioner import build, fold, given
 from flowkit.nets.conv import FoldedConvNet
+from flowkit.nets.conv_attention import Gate
 
 AXES = 1, 2, 3
 TRANSFORMERS = Transformer, CausalTransformer
@@ -41,6 +43,9 @@ SHAPES = {
     "DenseNet on sequences": (partial(DenseNet, axes=1), (7,)),
     "DenseNet on images": (partial(DenseNet, axes=2, depth=2), (4, 5)),
     "DenseNet on volumes": (partial(DenseNet, axes=3, depth=1), (3, 4, 5)),
+    "ConvAttentionNet on sequences": (partial(ConvAttentionNet, axes=1, heads=2), (7,)),
+    "ConvAttentionNet on images": (partial(ConvAttentionNet, heads=2), (4, 5)),
+    "ConvAttentionNet on volumes": (partial(ConvAttentionNet, axes=3, heads=1), (2, 4, 3)),
 }
 
 
@@ -161,10 +166,13 @@ def test_densenet_is_its_formula():
     torch.testing.assert_close(net(x, cond), expected)
 
 
-@pytest.mark.parametrize("make", [ResNet, DenseNet])
-def test_every_layer_of_a_deep_net_gets_the_condition(make):
+@pytest.mark.parametrize(
+    ("make", "places"),
+    [(ResNet, ()), (DenseNet, ()), (partial(ConvAttentionNet, axes=1, heads=2), (3,))],
+)
+def test_every_layer_of_a_deep_net_gets_the_condition(make, places):
     net = moved(make(2, 3, cond_channels=2, hidden=4))
-    x, cond = torch.randn(5, 2), torch.randn(5, 2)
+    x, cond = torch.randn(5, 2, *places), torch.randn(5, 2)
     before = net(x, cond)
     for rows in net.first_cond.weight.split(4):
         kept = rows.detach().clone()
@@ -203,6 +211,21 @@ def test_an_own_conditioner_works_in_a_coupling():
     torch.testing.assert_close(layer.fold()(x, cond.repeat(3, 1)), layer(x, cond.repeat(3, 1)))
 
 
+def test_by_attention_every_place_is_seen_from_every_other():
+    torch.manual_seed(0)
+    net = moved(ConvAttentionNet(1, 1, hidden=8, heads=2, blocks=1, axes=1)).double()
+    x = torch.randn(1, 1, 12, dtype=torch.float64)
+    slope = torch.autograd.functional.jacobian(net, x)[0, 0, :, 0, 0]
+    assert slope.ne(0).all()  # convolutions of width 3, three in a row, reach 3 places
+
+
+def test_the_gate_is_a_share_of_what_it_passes():
+    torch.manual_seed(0)
+    gate, h = Gate(3), torch.randn(2, 5, 3)
+    passed, share = gate.both(h).chunk(2, dim=2)
+    torch.testing.assert_close(gate(h), passed * share.sigmoid())
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -214,6 +237,9 @@ def test_an_own_conditioner_works_in_a_coupling():
             r"ResNet: expected axes among 0 .*, 1, 2, 3, got 4",
         ),
         (lambda: DenseNet(2, 3, depth=0), "DenseNet: expected depth >= 1, got 0"),
+        (lambda: ConvAttentionNet(2, 3, blocks=0), "ConvAttentionNet: expected blocks >= 1, got 0"),
+        (lambda: ConvAttentionNet(2, 3, axes=0), "expected axes among 1, 2, 3, got 0"),
+        (lambda: ConvAttentionNet(2, 3, hidden=12), "a multiple of heads=4, with at least 4"),
         (lambda: DenseNet(2, 3)(torch.zeros(1, 2, 2)), r"DenseNet: .* shape \(B, C\), got"),
         (lambda: MLP(2, 3)(torch.zeros(1, 2, 2)), r"MLP: expected input of shape \(B, C\), got"),
         (lambda: MADE(2, 3)(torch.zeros(1, 2, 2)), r"MADE: expected input of shape \(B, C\), got"),
@@ -225,7 +251,9 @@ def test_they_refuse(call, message):
         call()
 
 
-@pytest.mark.parametrize("net", [MLP, ConvNet, ResNet, DenseNet, LipschitzNet, MADE, MaskedConv])
+@pytest.mark.parametrize(
+    "net", [MLP, ConvNet, ResNet, DenseNet, ConvAttentionNet, LipschitzNet, MADE, MaskedConv]
+)
 def test_a_net_without_units_would_see_nothing(net):
     with pytest.raises(ValueError, match=f"{net.__name__}: expected hidden >= 1, got 0"):
         net(2, 2, hidden=0)
