@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import IO
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to disk, and rename it into place.
+def write_atomically(
+    path: Path, write: Callable[[IO[bytes]], object], *, overwrite: bool = True
+) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to disk, and give it its name.
+
+    Args:
+        path: where to.
+        write: called with the file, open for reading and writing.
+        overwrite: replace a file that is there.
 
     Raises:
+        FileExistsError: one is there, or was put there while this one was written.
         OSError: the folder or disk refuses, with `path` as its filename; the file there is as it
             was, and no temporary one stays.
     """
@@ -26,10 +34,36 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            place(temporary, path, overwrite=overwrite)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def place(file: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a finished file of the same disk its name: in place of another one, or only if there is
+    none, whoever else may be putting one there.
+
+    Raises:
+        FileExistsError: there is one.
+        OSError: the folder refuses.
+    """
+    if overwrite:
+        os.replace(file, path)
+        return
+    try:
+        os.link(file, path)
+    except FileExistsError:
+        raise
+    except OSError:  # this file system has no links
+        path.touch(exist_ok=False)
+        try:
+            os.replace(file, path)
+        except BaseException:
+            path.unlink()
+            raise
+    else:
+        file.unlink()
 
 
 def require_writable(folder: Path) -> None:

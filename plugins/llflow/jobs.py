@@ -232,21 +232,30 @@ def run(
         if job.problem is not None:
             yield Outcome(job, job.problem)
         elif not overwrite and os.path.lexists(job.target):
-            problem = f"{job.target} exists (--overwrite or --skip-existing)"
-            yield Outcome(job, None if skip_existing else problem, skipped=skip_existing)
+            yield existing(job, skip_existing)
         else:
             start = time.monotonic()
             limits = {"max_pixels": max_pixels, "max_memory": max_memory}
-            outcome = _do(job, brighten, limits, bits, quality)
+            output = {"bits": bits, "quality": quality}
+            try:
+                outcome = _do(job, brighten, limits, output, overwrite)
+            except FileExistsError:  # another process was faster
+                outcome = existing(job, skip_existing)
             yield replace(outcome, seconds=time.monotonic() - start)
+
+
+def existing(job: Job, skip: bool) -> Outcome:
+    """Of a job whose result is there and may not be replaced."""
+    problem = f"{job.target} exists (--overwrite or --skip-existing)"
+    return Outcome(job, None if skip else problem, skipped=skip)
 
 
 def _do(
     job: Job,
     brighten: Callable[[files.Picture], files.Picture],
     limits: dict[str, Any],
-    bits: int | None,
-    quality: int | None,
+    output: dict[str, Any],
+    overwrite: bool,
 ) -> Outcome:
     try:
         dark = files.read(job.source, **limits)
@@ -259,10 +268,12 @@ def _do(
         return Outcome(job, str(error))
     try:
         # What can't be kept isn't worth the work.
-        files.require_fits(job.target, dark, bits=bits, quality=quality)
+        files.require_fits(job.target, dark, **output)
         require_writable(job.target.parent)
         bright = brighten(dark)
-        lost = files.write(job.target, bright, bits=bits, quality=quality)
+        lost = files.write(job.target, bright, **output, overwrite=overwrite)
+    except FileExistsError:
+        raise
     except OSError as error:
         return Outcome(job, f"{job.target} can't be written: {error.strerror or error}")
     except (ValueError, ArithmeticError) as error:

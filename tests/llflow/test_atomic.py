@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -130,3 +132,71 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path):
     remove_unfinished(tmp_path)
     assert names(tmp_path) == sorted(kept)
     remove_unfinished(tmp_path / "nowhere")
+
+
+def no_links(*_):
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_may_not_be_replaced_stays(tmp_path, monkeypatch, links):
+    """Also if it came while the file was written, and where the file system has no links."""
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    path = tmp_path / "file"
+    write_atomically(path, lambda file: file.write(b"first"), overwrite=False)
+    assert path.read_bytes() == b"first"
+    for target in (path, tmp_path / "other", tmp_path / "dangling"):
+
+        def write(file, target=target):
+            if target.name == "dangling":
+                target.symlink_to("nowhere")
+            elif target != path:
+                target.write_bytes(b"first")
+            file.write(b"second")
+
+        with pytest.raises(FileExistsError) as raised:
+            write_atomically(target, write, overwrite=False)
+        assert raised.value.filename == str(target)
+    assert names(tmp_path) == ["dangling", "file", "other"]
+    assert path.read_bytes() == (tmp_path / "other").read_bytes() == b"first"
+
+
+def test_a_name_that_was_taken_for_a_file_is_given_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(os, "replace", fail(FULL))
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(tmp_path / "file", lambda file: file.write(b"new"), overwrite=False)
+    assert names(tmp_path) == []
+
+
+AT_ONCE = """
+import sys, time
+from pathlib import Path
+from llflow.atomic import write_atomically
+
+path, me, other = map(Path, sys.argv[1:])
+
+def write(file):
+    file.write(me.name.encode())
+    me.touch()
+    while not other.exists():
+        time.sleep(0.001)
+
+try:
+    write_atomically(path, write, overwrite=False)
+except FileExistsError:
+    print("exists")
+"""
+
+
+def test_of_two_processes_one_puts_its_file_there(tmp_path):
+    path, names = tmp_path / "file", [tmp_path / "a", tmp_path / "b"]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", AT_ONCE, path, *pair], stdout=subprocess.PIPE)
+        for pair in (names, names[::-1])
+    ]
+    said = [process.communicate(timeout=60)[0].decode().strip() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted(said) == ["", "exists"]
+    assert path.read_bytes() == (b"a" if said[0] == "" else b"b")

@@ -322,6 +322,30 @@ def test_a_run_with_other_settings_begins_anew(llflow, weights, tmp_path, monkey
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bright.mp4", "dark.mp4"]
 
 
+def test_a_film_that_another_process_makes_or_has_made(llflow, weights, tmp_path, monkeypatch):
+    from llflow.film.unfinished import alone
+
+    source, target = write(tmp_path / "dark.mp4", scene(3), sound=False), tmp_path / "bright.mp4"
+    with alone(target):
+        code, _, err = llflow("enhance", source, target, *W(weights))
+    assert (code, err.splitlines()[-1]) == (
+        1,
+        f"llflow: {source}: another process is making this film",
+    )
+    next_frame = Frames.next
+
+    def slowly(self, frame, seconds):
+        target.write_bytes(b"another's")
+        return next_frame(self, frame, seconds)
+
+    monkeypatch.setattr(Frames, "next", slowly)
+    code, _, err = llflow("enhance", source, target, *W(weights))
+    assert code == 1
+    assert err.splitlines()[-1].endswith("bright.mp4 exists (--overwrite or --skip-existing)")
+    assert target.read_bytes() == b"another's"
+    assert not (tmp_path / ".bright.mp4.lock").exists()
+
+
 def test_what_is_refused(llflow, weights, tmp_path):
     source = write(tmp_path / "dark.mp4", scene(2))
     (tmp_path / "text.mp4").write_text("no film")

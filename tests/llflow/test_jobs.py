@@ -445,6 +445,22 @@ def test_what_exists_stays(tmp_path, existing):
     assert job.target.lstat() == before
 
 
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_result_that_another_process_wrote_meanwhile_stays(tmp_path, skip):
+    job = Job(picture(tmp_path / "a.png"), tmp_path / "b.png")
+
+    def slowly(dark):
+        picture(job.target, color=(1, 2, 3))
+        return negative(dark)
+
+    (outcome,) = run([job], slowly, skip_existing=skip)
+    assert outcome.status == ("skipped" if skip else "failed")
+    assert skip or outcome.problem == f"{job.target} exists (--overwrite or --skip-existing)"
+    assert level(job.target) == [1, 2, 3]
+    (outcome,) = run([job], slowly, overwrite=True)
+    assert level(job.target) == [245, 235, 225]
+
+
 def test_overwrite(tmp_path):
     job = Job(picture(tmp_path / "a.png"), picture(tmp_path / "b.png"))
     (outcome,) = run([job], negative, overwrite=True)

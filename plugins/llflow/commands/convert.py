@@ -42,7 +42,7 @@ def command(source: Path, new: Path | None, out: Path | None, overwrite: bool) -
     from llflow.network.model import SIZES
 
     model = official.convert(official.read(source))
-    checkpoint.save(model, target)
+    checkpoint.save(model, target, overwrite=overwrite)
     size = next((name for name, config in SIZES.items() if config == model.config), "custom")
     count = sum(parameter.numel() for parameter in model.parameters())
     click.echo(f"{shown(target)}: {size} network, {count:,} parameters")

@@ -189,7 +189,7 @@ def split(
         )
     if scenes and not allow_leaks:
         data.refuse_leaks(training, validation)
-    data.write_split(out, training, validation, clusters)
+    data.write_split(out, training, validation, clusters, overwrite=overwrite)
     click.echo(
         f"{shown(out)}: {len(training)} training pairs of {counts[0]} scenes, "
         f"{len(validation)} validation pairs of {counts[1]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -74,14 +74,14 @@ def require_raw(path: Path | None) -> list[Path]:
     return [path]
 
 
-def write_drawn(path: Path, image: Image.Image) -> None:
+def write_drawn(path: Path, image: Image.Image, overwrite: bool) -> None:
     from llflow.picture import files
     from llflow.picture.inputs import tensor_of
 
-    files.write(path, files.Picture(tensor_of(image)))
+    files.write(path, files.Picture(tensor_of(image)), overwrite=overwrite)
 
 
-def write_raw(path: Path, values: Tensor) -> None:
+def write_raw(path: Path, values: Tensor, overwrite: bool) -> None:
     """(H, W) in float32, as .npy or as a grey TIFF."""
     import numpy as np
     from PIL import Image
@@ -89,7 +89,11 @@ def write_raw(path: Path, values: Tensor) -> None:
     from llflow.atomic import write_atomically
 
     array = values.float().cpu().numpy()
-    if path.suffix.lower() == ".npy":
-        write_atomically(path, lambda file: np.save(file, array))
-    else:
-        write_atomically(path, lambda file: Image.fromarray(array).save(file, "TIFF"))
+
+    def write(file: IO[bytes]) -> None:
+        if path.suffix.lower() == ".npy":
+            np.save(file, array)
+        else:
+            Image.fromarray(array).save(file, "TIFF")
+
+    write_atomically(path, write, overwrite=overwrite)

@@ -34,6 +34,7 @@ from llflow.commands.options import (
     weights_option,
 )
 from llflow.commands.streams import Streams
+from llflow.memory import prefer_huge_pages
 
 if TYPE_CHECKING:
     from llflow.jobs import Job, Outcome
@@ -152,6 +153,7 @@ def command(
     if dry_run and page:
         raise click.UsageError("--dry-run and --report exclude each other.")
     chosen = settings_of(preset, settings)
+    prefer_huge_pages()
 
     from tqdm import tqdm
 
@@ -238,7 +240,9 @@ def command(
 
         there = [o.job for o in outcomes if o.status in ("done", "skipped")]
         pairs = ((job.source, job.target) for job in there)
-        for problem in pages.write(page, pairs, max_pixels or files.MAX_PIXELS):
+        for problem in pages.write(
+            page, pairs, max_pixels or files.MAX_PIXELS, overwrite=overwrite
+        ):
             report(problem)
             code = 1
     return code

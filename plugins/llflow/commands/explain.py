@@ -82,6 +82,7 @@ def command(
     values = equalized_map(without_grid(norm))
     heat = colored(values) if plain else overlaid(bright, values)
     if raw is not None:
-        write_raw(raw, norm)
-    write_drawn(out, with_bar(heat, "the likelihood's gradient, by rank", "least", "most"))
+        write_raw(raw, norm, overwrite)
+    title = "the likelihood's gradient, by rank"
+    write_drawn(out, with_bar(heat, title, "least", "most"), overwrite)
     click.echo(f"explained -> {shown(out)}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llflow.jobs import Job, Outcome
     from llflow.settings import Settings
 
-Do = Callable[[Path, Path], list[str]]
+Do = Callable[[Path, Path, bool], list[str]]
 
 # With one latent for all frames nothing is drawn, and the source decides how the result is stored.
 ONLY_OF_PICTURES = ("samples", "temperature", "seed", "format", "depth", "quality")
@@ -74,7 +74,7 @@ def enhancing(
     how = {n: getattr(chosen, n) for n in ("brightness", "exposure", "strength", "precision")}
     frames = Frames(model, **how, max_memory=max_memory)
 
-    def do(source: Path, target: Path) -> list[str]:
+    def do(source: Path, target: Path, overwrite: bool) -> list[str]:
         with ExitStack() as shown:
             bars: list[tqdm] = []
 
@@ -93,6 +93,7 @@ def enhancing(
                 how | {"weights": sha256, "device": device_of(device).type},
                 max_pixels=max_pixels or files.MAX_PIXELS,
                 progress=progress,
+                overwrite=overwrite,
             )
 
     return do, sha256

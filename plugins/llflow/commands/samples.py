@@ -157,10 +157,10 @@ def command(
     )
     for paths, pictures in zip(singles, made, strict=False):
         for path, picture in zip(paths, pictures, strict=True):
-            files.write(path, dark.with_image(picture))
+            files.write(path, dark.with_image(picture), overwrite=overwrite)
     rows = [f"sample {row + 1}" for row in range(samples)]
     columns = [in_stops(stops) for stops in brightness]
-    write_drawn(out, contact_sheet(made, rows=rows, columns=columns))
+    write_drawn(out, contact_sheet(made, rows=rows, columns=columns), overwrite)
     also = f", {samples * len(brightness)} pictures in {shown(save)}" if save else ""
     of = f"{samples} sample{'s' * (samples != 1)}"
     at = f"{len(brightness)} brightness{'es' * (len(brightness) != 1)}"

@@ -157,7 +157,7 @@ class Figures:
         click.echo(tables.table(scores, scenes))
         click.echo(f"\n[{tables.interval_in_words(scenes)}]")
         if self.csv:
-            tables.write_csv(self.csv, scores)
+            tables.write_csv(self.csv, scores, overwrite=self.overwrite)
         if self.json:
             trunks = {n: {"trunk": p.trunk.name, "sha256": p.sha256} for n, p in perceptual.items()}
             given = {"split": self.split, "scenes": self.scenes}
@@ -168,7 +168,7 @@ class Figures:
                 "device": str(where),
                 "lpips": trunks | {net: {"skipped": reason} for net, reason in skipped.items()},
             }
-            tables.write_json(self.json, scores, scenes, record)
+            tables.write_json(self.json, scores, scenes, record, overwrite=self.overwrite)
 
     def _prepare(self, files: Sequence[PairFiles], saved: Sequence[Path]) -> None:
         """Make the folders, and find out before the work what can't be written after it."""

@@ -106,11 +106,11 @@ def command(
         model, dark, samples=samples, temperature=temperature, seed=seed, precision=precision
     )
     if raw is not None:
-        write_raw(raw, spread)
+        write_raw(raw, spread, overwrite)
     most = scale or max(255 * float(np.percentile(spread.numpy(), PERCENTILE)), 0.1)
     heat = colored(spread * (255 / most))
     title = f"standard deviation over {samples} samples, of 255"
-    write_drawn(out, with_bar(heat, title, "0", f"{most:.1f}"))
+    write_drawn(out, with_bar(heat, title, "0", f"{most:.1f}"), overwrite)
     stops = exposure_stops(model, dark)
     sure = "" if stops is None else f", the exposure within ±{stops:.2f} stops"
     mean = 255 * spread.mean().item()

@@ -99,7 +99,7 @@ def page(
         for pair in pairs
     }
     content = made(study, pictures).encode()
-    write_atomically(out, lambda file: file.write(content))
+    write_atomically(out, lambda file: file.write(content), overwrite=overwrite)
     click.echo(f"{len(pairs)} pairs, {len(content) / 1e6:.1f} MB -> {shown(out)}")
 
 

@@ -99,10 +99,13 @@ def write_split(
     training: Sequence[PairFiles],
     validation: Sequence[PairFiles],
     clusters: Sequence[Sequence[str]],
+    *,
+    overwrite: bool = True,
 ) -> None:
     """Write what `read_split` reads, with the scenes beside it, which `read_clusters` reads.
 
     Raises:
+        FileExistsError: a file is there that may not be overwritten.
         OSError: the file can't be written; it is as it was.
     """
     split = {
@@ -111,4 +114,4 @@ def write_split(
         "clusters": [list(names) for names in clusters],
     }
     content = json.dumps(split, indent=1).encode()
-    write_atomically(path, lambda file: file.write(content))
+    write_atomically(path, lambda file: file.write(content), overwrite=overwrite)

@@ -87,8 +87,9 @@ def _cell(convention: Convention, values: np.ndarray) -> str:
     return f"{mean:.{digits}f}{interval}"
 
 
-def write_csv(path: Path, scores: Scores) -> None:
-    """A line a picture and method, a column a convention."""
+def write_csv(path: Path, scores: Scores, *, overwrite: bool = True) -> None:
+    """A line a picture and method, a column a convention; where a file is only if it may
+    `overwrite` that."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["picture", "method", *(c.key for c in scores.conventions)])
@@ -96,13 +97,19 @@ def write_csv(path: Path, scores: Scores) -> None:
         for picture, row in zip(scores.pictures, values.tolist(), strict=True):
             writer.writerow([picture, method, *row])
     content = text.getvalue().encode(errors="backslashreplace")  # names may be no Unicode
-    write_atomically(path, lambda file: file.write(content))
+    write_atomically(path, lambda file: file.write(content), overwrite=overwrite)
 
 
 def write_json(
-    path: Path, scores: Scores, scenes: Sequence[Hashable], settings: Mapping[str, Any]
+    path: Path,
+    scores: Scores,
+    scenes: Sequence[Hashable],
+    settings: Mapping[str, Any],
+    *,
+    overwrite: bool = True,
 ) -> None:
-    """Every figure, `settings`, and the protocol in words.
+    """Every figure, `settings`, and the protocol in words; where a file is only if it may
+    `overwrite` that.
 
     What isn't a number is null (a picture too small, an interval of a single scene), infinity is
     the text "inf".
@@ -135,7 +142,7 @@ def write_json(
         },
     }
     content = json.dumps(record, indent=1, allow_nan=False).encode()
-    write_atomically(path, lambda file: file.write(content))
+    write_atomically(path, lambda file: file.write(content), overwrite=overwrite)
 
 
 def _number(value: float) -> float | str | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +14,32 @@ import torch
 from torch import Tensor
 
 from llflow.atomic import write_atomically
+from llflow.film.source import FilmError
 from llflow.film.target import Coded
 
 _NUMBERS = ("pts", "dts", "duration", "key")
+
+
+@contextmanager
+def alone(target: Path) -> Iterator[None]:
+    """Nobody else makes this film, within: what is unfinished has one place.
+
+    Raises:
+        FilmError: somebody does.
+    """
+    path = target.with_name(f".{target.name}.lock")
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.path.samestat(os.fstat(file.fileno()), path.stat())
+        except (BlockingIOError, FileNotFoundError):
+            ours = False  # or it was another's, who has just finished and removed it
+        if not ours:
+            raise FilmError("another process is making this film")
+        try:
+            yield
+        finally:
+            path.unlink()
 
 
 class Unfinished:

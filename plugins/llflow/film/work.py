@@ -16,19 +16,20 @@ from typing import Any
 
 from torch import Tensor
 
-from llflow.atomic import errors_that_name, require_writable, write_atomically
+from llflow.atomic import errors_that_name, place, require_writable, write_atomically
 from llflow.errors import first_line
 from llflow.film.frames import Frames
 from llflow.film.naming import WRITTEN
 from llflow.film.source import FilmError, Frame, Source
 from llflow.film.target import Coding, lost_tags, mux, require_fits
-from llflow.film.unfinished import Unfinished
-from llflow.jobs import Job, Outcome
+from llflow.film.unfinished import Unfinished, alone
+from llflow.jobs import Job, Outcome, existing
 
 PART = 48  # frames, which are lost at most when a run is killed
 MOST_OF = 0.9  # the frames that a file tells of: some tell a duration alone, which may be rounded
 
 Progress = Callable[[int, int | None], object]
+Do = Callable[[Path, Path, bool], list[str]]
 
 
 def enhance(
@@ -39,6 +40,7 @@ def enhance(
     *,
     max_pixels: int,
     progress: Progress,
+    overwrite: bool = True,
 ) -> list[str]:
     """Make a film bright; `target` is there whole at the end, or as it was.
 
@@ -47,17 +49,20 @@ def enhance(
         settings: all that the result depends on beside the source, for JSON: a run that was killed
             is gone on with if they are the same.
         progress: called with how many frames are done, and of how many, if the file tells.
+        overwrite: replace a file that is there.
 
     Returns:
         What of the source the result doesn't hold, a line each.
 
     Raises:
-        FilmError: the source can't be read, or the target's container doesn't hold it.
+        FilmError: the source can't be read, or the target's container doesn't hold it, or another
+            process makes the same result.
+        FileExistsError: a file is there, also if it came while this one was made.
         OSError: the disk refuses.
         Others: as `Frames.next` does.
     """
     container = WRITTEN[target.suffix.lower()]
-    with Source(source, max_pixels) as film:
+    with Source(source, max_pixels) as film, alone(target):
         unfinished = Unfinished(target, _digest(source, settings))
         done, last = unfinished.frames, unfinished.last
         frames.state = unfinished.state
@@ -89,7 +94,7 @@ def enhance(
         if film.count is not None and done < MOST_OF * film.count:
             lost.append(f"ends after {done} frames, where its file tells of {film.count}")
         with errors_that_name(target):
-            os.replace(whole, target)
+            place(whole, target, overwrite=overwrite)
         unfinished.remove()
     return lost
 
@@ -103,7 +108,7 @@ def _digest(source: Path, settings: dict[str, Any]) -> str:
 
 def run(
     jobs: Iterable[Job],
-    do: Callable[[Path, Path], list[str]],
+    do: Do,
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
@@ -112,7 +117,7 @@ def run(
 
     Args:
         jobs: from `naming.planned`.
-        do: `enhance` of a source and a target.
+        do: `enhance` of a source and a target, which it may `overwrite` or not.
         overwrite: replace results that exist.
         skip_existing: leave them and count the job as done.
     """
@@ -120,18 +125,22 @@ def run(
         if job.problem is not None:
             yield Outcome(job, job.problem)
         elif not overwrite and os.path.lexists(job.target):
-            problem = f"{job.target} exists (--overwrite or --skip-existing)"
-            yield Outcome(job, None if skip_existing else problem, skipped=skip_existing)
+            yield existing(job, skip_existing)
         else:
             start = time.monotonic()
-            outcome = _do(job, do)
+            try:
+                outcome = _do(job, do, overwrite)
+            except FileExistsError:  # another process was faster
+                outcome = existing(job, skip_existing)
             yield replace(outcome, seconds=time.monotonic() - start)
 
 
-def _do(job: Job, do: Callable[[Path, Path], list[str]]) -> Outcome:
+def _do(job: Job, do: Do, overwrite: bool) -> Outcome:
     try:
         require_writable(job.target.parent)
-        lost = do(job.source, job.target)
+        lost = do(job.source, job.target, overwrite)
+    except FileExistsError:
+        raise
     except OSError as error:
         where = error.filename or job.target
         return Outcome(job, f"{where}: {error.strerror or error}")

@@ -30,11 +30,18 @@ class CheckpointError(LLFlowError, ValueError):
     """A file doesn't hold weights of LLFlow, or holds damaged ones."""
 
 
-def save(model: LLFlow, path: Path, trained: Mapping[str, Any] | None = None) -> None:
+def save(
+    model: LLFlow,
+    path: Path,
+    trained: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = True,
+) -> None:
     """Write weights and configuration, and how they were trained if that is told; the file appears
     whole or not at all.
 
     Raises:
+        FileExistsError: a file is there that may not be overwritten.
         ValueError: `load` wouldn't take them: the model is folded, or of another dtype.
         OSError: folder or disk refuses.
     """
@@ -44,7 +51,7 @@ def save(model: LLFlow, path: Path, trained: Mapping[str, Any] | None = None) ->
     # One entry: safetensors writes several in any order, and the bytes are to repeat.
     told = described(model.config) | ({} if trained is None else {"trained": dict(trained)})
     content = save_tensors(tensors, {"llflow": json.dumps(told)})
-    write_atomically(path, lambda file: file.write(content))
+    write_atomically(path, lambda file: file.write(content), overwrite=overwrite)
 
 
 def trained(path: Path) -> dict[str, Any] | None:

@@ -22,7 +22,11 @@ QUALITY = 85
 
 
 def write(
-    path: Path, pairs: Iterable[tuple[Path, Path]], max_pixels: int = files.MAX_PIXELS
+    path: Path,
+    pairs: Iterable[tuple[Path, Path]],
+    max_pixels: int = files.MAX_PIXELS,
+    *,
+    overwrite: bool = True,
 ) -> list[str]:
     """Write a page with a slider for each pair of a picture and its result.
 
@@ -30,11 +34,13 @@ def write(
         path: of the page, which appears whole or not at all.
         pairs: files, dark and bright.
         max_pixels: larger pictures are left out.
+        overwrite: replace a file that is there.
 
     Returns:
         which pairs are left out and why, a line each.
 
     Raises:
+        FileExistsError: a file is there, also if it came while this one was made.
         OSError: the page can't be written.
     """
     style = (SLIDER / "slider.css").read_text() + (SLIDER.parent / "report.css").read_text()
@@ -64,7 +70,7 @@ def write(
                 left_out.append(f"{dark}: not in the report ({why})")
         file.write(f"</main>\n<script>{script}</script>\n</body>\n</html>\n".encode())
 
-    write_atomically(path, fill)
+    write_atomically(path, fill, overwrite=overwrite)
     return left_out
 
 

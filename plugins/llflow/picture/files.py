@@ -486,6 +486,7 @@ def write(
     file_format: str | None = None,
     bits: int | None = None,
     quality: int | None = None,
+    overwrite: bool = True,
 ) -> tuple[str, ...]:
     """Encode a picture and put the file in place whole or not at all.
 
@@ -500,6 +501,7 @@ def write(
         bits: a channel, 8, 16 or `FLOAT`; if None the picture's own, or the most that the format
             holds.
         quality: 1 to 100, of JPEG, WebP and AVIF; if None 95, 95 and 90.
+        overwrite: replace a file that is there.
 
     Returns:
         what the format can't hold, a line each.
@@ -507,6 +509,7 @@ def write(
     Raises:
         PictureError: the format can't hold the picture (transparency in a JPEG, say), or picture,
             format or quality are none of the above.
+        FileExistsError: a file is there, also if it came while this one was made.
         OSError: the file can't be written.
     """
     path = Path(path)
@@ -516,9 +519,9 @@ def write(
     samples = _samples(held, depth)
     try:
         if file_format == "BMP":
-            _write_bmp(path, samples)
+            _write_bmp(path, samples, overwrite)
         elif file_format == "TIFF":
-            lost += _write_tiff(path, held, samples)
+            lost += _write_tiff(path, held, samples, overwrite)
         else:
             encoded = _encoded(held, samples, file_format, depth, quality)
             size = (samples.shape[1], samples.shape[0])
@@ -526,7 +529,7 @@ def write(
                 encoded, file_format, held.about, size, held.alpha is not None
             )
             lost += said
-            write_atomically(path, lambda file: file.writelines(parts))
+            write_atomically(path, lambda file: file.writelines(parts), overwrite=overwrite)
     except OSError:
         raise
     except Exception as error:  # encoders raise many things for what the format can't hold
@@ -680,12 +683,12 @@ def _flags(names: list[str]) -> str:
     return ":".join(names) or "none"
 
 
-def _write_bmp(path: Path, samples: np.ndarray) -> None:
+def _write_bmp(path: Path, samples: np.ndarray, overwrite: bool) -> None:
     image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
-    write_atomically(path, lambda file: image.save(file, format="BMP"))
+    write_atomically(path, lambda file: image.save(file, format="BMP"), overwrite=overwrite)
 
 
-def _write_tiff(path: Path, picture: Picture, samples: np.ndarray) -> list[str]:
+def _write_tiff(path: Path, picture: Picture, samples: np.ndarray, overwrite: bool) -> list[str]:
     """A TIFF has its EXIF among the tags of its pixels."""
     lost = ["TIFF can't hold PNG's texts"] if picture.about.texts else []
     lost += ["the comment isn't kept"] if picture.about.comment else []
@@ -716,7 +719,7 @@ def _write_tiff(path: Path, picture: Picture, samples: np.ndarray) -> list[str]:
         if entries or any(held.parts.values()):
             tiff.graft(file, held, entries)
 
-    write_atomically(path, write_to)
+    write_atomically(path, write_to, overwrite=overwrite)
     return lost
 
 
