@@ -17,6 +17,7 @@ from llflow.batch.part import DONE, FAILED
 from llflow.batch.place import Place
 from llflow.errors import LLFlowError
 
+FLUSH = 1.0  # seconds after which the disk has it, should power fail
 EVERY = 30.0  # seconds between the pieces of a record in an object store, which can't grow
 
 
@@ -66,27 +67,27 @@ class Record:
         return Counter(self.ended.values())
 
     def add(self, line: dict[str, Any]) -> None:
-        """Write what has ended; after `flush` it is there whatever happens."""
+        """Write what has ended, which a file has at once, whatever becomes of this process."""
         content = json.dumps(line).encode() + b"\n"
         self._see(content, self._name)
         if self._file is not None:
-            os.write(self._file, content)  # at once: it outlives this process
+            os.write(self._file, content)
         self._waiting.append(content)
 
     def flush(self, *, last: bool = False) -> None:
-        """Have the disk take it; to an object store goes a further piece, now and then, or if this
-        is the last."""
-        if not self._waiting:
+        """Now and then, or if this is the last time, have the disk take it, or write a further
+        piece to an object store."""
+        age = time.monotonic() - self._since
+        if not self._waiting or (age < (EVERY if self._file is None else FLUSH) and not last):
             return
         if self._file is not None:
             os.fsync(self._file)
-            self._waiting.clear()
-        elif last or time.monotonic() - self._since > EVERY:
+        else:
             number = 1 + (int(self._pieces[-1].split(".")[-2]) if self._pieces else 0)
             self._pieces.append(f"{self._name}.{number:08}.jsonl")
             self._out.write(self._pieces[-1], b"".join(self._waiting))
-            self._waiting.clear()
-            self._since = time.monotonic()
+        self._waiting.clear()
+        self._since = time.monotonic()
 
     def close(self) -> None:
         self.flush(last=True)
