@@ -4,6 +4,7 @@
 # and
 #   make weights LOL=DIR  trains the default weights anew from LOL's training pairs, in HOURS hours
 #                       (SPLIT=none: from all of them, without validation)
+#   make test-batch tests llflow batch with Ray and Parquet, which it installs, killed at random
 #   make docs       builds the site into site/, make docs-serve shows it while you write
 #   make mutants    plants defects in flowkit's mathematics and says how many the checks notice (hours)
 #   make bench      measures what a CPU can, in under 15 minutes on two cores
@@ -28,7 +29,7 @@ echo; $(BIN)/python benchmarks/report.py || failed="$$failed report"; \
 test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 endef
 
-.PHONY: demo test test-slow mutants check docs docs-serve weights bench table bench-gpu clean
+.PHONY: demo test test-slow test-batch mutants check docs docs-serve weights bench table bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/llflow enhance examples/rocket.jpg examples/coffee_dark.jpg -o enhanced/ --overwrite
@@ -38,6 +39,9 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m slow tests
+
+test-batch: $(VENV)/.installed-batch
+	$(BIN)/python -m pytest -q tests/llflow/test_batch.py tests/llflow/test_batch_killed.py
 
 mutants: $(VENV)/.installed-dev
 	$(BIN)/python tests/mutants.py $(FILES)
@@ -77,6 +81,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(VENV)/.installed-batch: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[testing,batch,ray]'
 	touch $@
 
 $(VENV)/.installed-benchmarks: $(VENV)/.installed
