@@ -5,9 +5,10 @@ python benchmarks/sizes.py [--megapixels 1 4 12 --depths 8] [--max-memory 1e9]
 Each picture is a process of its own, which loads `tiny`, enhances a picture of a few pixels, and
 then reads, enhances and writes one of this size and depth, as TIFF without compression, so that
 files cost least. Memory is the most that was resident (Linux's VmHWM) above what was before that
-picture, bytes of the result in a temporary file not among it; time is processor time. Work is what
-tiles compute, of the picture's pixels: what they overlap is computed twice. At last 50 pictures of
-0.1 megapixels are enhanced in one process: what is resident after the 10th and after the last.
+picture, bytes of the result in a temporary file not among it; time is processor time. Work is the
+pixels on which encoder and flow compute, of the picture's: where tiles overlap that is done twice.
+At last 50 pictures of 0.1 megapixels are enhanced in one process: what is resident after the 10th
+and after the last.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ def write_picture(path: Path, megapixels: float, depth: int) -> None:
 
 def child(source: str, target: str, max_memory: int | None) -> None:
     """Print what one picture took, as JSON."""
+    from llflow.memory import prefer_huge_pages
+
+    prefer_huge_pages()  # as the command does
+
     import torch
 
     import llflow
@@ -57,15 +62,19 @@ def child(source: str, target: str, max_memory: int | None) -> None:
     torch.set_num_threads(1)
     model = llflow.load().fold()
     enhancement.enhance(model, torch.full((3, 64, 64), 0.1))
-    tiles: list[int] = []
-    drawn = inference._Part.drawn
+    encoded: list[int] = []
+    decoded: list[int] = []
+    conditions, decode = inference._Part.conditions, inference._Part.decoded
 
-    def counted(self, tile):
-        rows, columns = tile.outer
-        tiles.append((rows.stop - rows.start) * (columns.stop - columns.start))
-        return drawn(self, tile)
+    def encoding(self, tile):
+        encoded.append(_pixels(tile))
+        return conditions(self, tile)
 
-    inference._Part.drawn = counted
+    def decoding(self, cond, tile):
+        decoded.append(_pixels(tile))
+        return decode(self, cond, tile)
+
+    inference._Part.conditions, inference._Part.decoded = encoding, decoding
     Path("/proc/self/clear_refs").write_text("5")  # the most resident begins anew
     before = _resident("VmRSS")
     began = time.process_time()
@@ -74,15 +83,21 @@ def child(source: str, target: str, max_memory: int | None) -> None:
     files.write(target, bright)
     seconds = time.process_time() - began
     height, width = dark.pixels.shape[1:]
-    trials = [tile for tile in tiles if tile == inference.TRIAL**2]
+    tiles = sum(size != inference.TRIAL**2 for size in decoded)
     told = {
         "bytes": _resident("VmHWM") - before,
         "seconds": seconds,
-        "tiles": len(tiles) - len(trials),
-        "work": (sum(tiles) - sum(trials)) / (height * width),
+        "tiles": tiles,
+        "encoder": sum(encoded) / (height * width),
+        "flow": sum(decoded) / (height * width),
         "pixels": height * width,
     }
     print(json.dumps(told))
+
+
+def _pixels(tile: Any) -> int:
+    rows, columns = tile.outer
+    return (rows.stop - rows.start) * (columns.stop - columns.start)
 
 
 def in_a_row(source: str, target: str) -> None:
@@ -170,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                     "memory, MB": told["bytes"] / 1e6,
                     "µs a pixel": 1e6 * told["seconds"] / told["pixels"],
                     "tiles": told["tiles"],
-                    "work": told["work"],
+                    "encoder's work": told["encoder"],
+                    "flow's work": told["flow"],
                 }
                 rows.append(row)
                 if megapixels in MEMORY:

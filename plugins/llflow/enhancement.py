@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 TILE = 4096  # side in pixels
-TILE_MEMORY = 540_000_000, 7  # bytes that a tile may take, and how many more for each pixel
+TILE_MEMORY = 630_000_000, 7  # bytes that a tile may take, and how many more for each pixel
 STRIP_MEMORY = 130_000_000  # that strips take, of which one is computed at a time
 HELD = 250_000_000  # bytes of a result that is in memory until it is finished
 AUTO = "auto"
@@ -88,7 +88,7 @@ def enhance(
         strength: share of the result in a blend with `image` in linear light, 0 to 1; 0 gives
             `image` itself.
         tile: pictures with longer sides are computed in tiles of at most this side, and in smaller
-            ones where these would take more than 540 MB and 7 bytes a pixel of the picture, or half
+            ones where these would take more than 630 MB and 7 bytes a pixel of the picture, or half
             of the memory that there is. They overlap, so that the result is the same within 1/255.
         precision: of the networks: "float32", "bf16", or "auto" for bf16 where the device computes
             in it. The latent stays float32.

@@ -22,13 +22,25 @@ from llflow.picture import preprocess, retinex
 from llflow.picture.overview import Overview
 from llflow.picture.preprocess import mirrored
 from llflow.picture.rows import Rows, Whole, each
-from llflow.picture.tiles import LEAST, Tile, Window, halves, sides, tiles
+from llflow.picture.tiles import (
+    LEAST,
+    Stage,
+    Tile,
+    Window,
+    halves,
+    memory_of,
+    nearer,
+    rounded_up,
+    sides,
+    tiles,
+)
 
 TRIAL = 128  # pixels a side, of which memory is counted
 PLENTY = 4096  # bytes a pixel, more than any of the sizes takes
 SMALLEST = 64  # pixels, of a kept part's longer side, which isn't halved
-GAPS = 1.75  # resident memory of tensors': with operations' own and what lies between them
-FREE = 0.8  # of a GPU's free memory that a tile may take
+OWN = 1.08  # what operations take beside their tensors, of these
+KEPT = 100_000_000  # bytes of freed tensors, each below 32 MB, that the C library keeps at most
+FREE = 0.5  # of a GPU's free memory that a tile may take
 BLOCK = 64  # rows of noise from one state of its generator
 
 Put = Callable[[Window, Sequence[Tensor]], object]
@@ -189,11 +201,11 @@ def _side(
         memory = int(FREE * torch.cuda.mem_get_info(device)[0])
     if memory >= PLENTY * size[0] * size[1]:
         return tile, tile
-    each_pixel = _bytes_a_pixel(model, drawing)
-    margin = model.config.margin
-    side = sides(*size, tile, memory // each_pixel, margin)
+    stages = _stages(model, drawing)
+    side = sides(*size, tile, int(_of_tensors(memory)), stages)
     if side is None:
-        least = each_pixel * (LEAST + 2 * margin) ** 2
+        least = memory_of((LEAST, LEAST), (3, 3), stages)
+        least = OWN * least + min(KEPT, OWN * least)
         raise TooLittleMemory(
             f"the smallest tile takes {least / 1e9:.2f} GB, and of the memory that may be taken "
             f"{max(0, memory) / 1e9:.2f} GB are left for it"
@@ -201,15 +213,25 @@ def _side(
     return side
 
 
-def _bytes_a_pixel(model: LLFlow, drawing: Drawing) -> int:
-    """What a tile takes at most while it is computed, counted in a trial."""
+def _of_tensors(memory: int) -> float:
+    """How many bytes of tensors may live at once where so much may be resident: what is freed and
+    kept is no more than what lived."""
+    return max(memory - KEPT, memory / 2) / OWN
+
+
+def _stages(model: LLFlow, drawing: Drawing) -> list[Stage]:
+    """What the encoder and then the flow take of a tile, counted in a trial."""
     trial = Whole(torch.full((3, TRIAL, TRIAL), 0.1))
     overview = Overview.of(trial)
     part = _Part(model, trial, overview, predicted_light(model, trial, overview), drawing)
     everything = slice(0, TRIAL), slice(0, TRIAL)
+    tile = Tile(everything, everything, everything)
     with LiveBytes() as live:
-        part.drawn(Tile(everything, everything, everything))
-    return math.ceil(GAPS * live.peak / TRIAL**2)
+        cond = part.conditions(tile)
+        encoder, live.peak = live.peak, live.now
+        part.decoded(cond, tile)
+    peaks = (encoder, part.margin), (live.peak, part.flow_margin)
+    return [Stage(math.ceil(peak / TRIAL**2), margin) for peak, margin in peaks]
 
 
 def _unless_exhausted(part: _Part, tile: Tile) -> list[Tensor] | None:
@@ -238,14 +260,36 @@ class _Part:
         self.light, self.drawing = light, drawing
         self.draws = Draws(picture, drawing)
 
+    @property
+    def margin(self) -> int:
+        """How far beyond what is kept the conditions are computed."""
+        return rounded_up(self.model.config.margin)
+
+    @property
+    def flow_margin(self) -> int:
+        """How far the flow is."""
+        return min(self.margin, rounded_up(self.model.config.flow_reach))
+
     def drawn(self, tile: Tile) -> list[Tensor]:
         """The kept part (3, h, w) of each sample, in float32 on the CPU."""
-        like = next(self.model.parameters())
-        with networks_in(self.drawing.precision, like.device):
-            cond = self.model.condition(self._low(tile.outer), self.light, self._over(tile.outer))
+        cond = self.conditions(tile)
+        near, window = nearer(tile, *self.draws.size, self.flow_margin)
+        if near.outer != tile.outer:
+            _cut(cond, window, tile)
         release()
+        return self.decoded(cond, near)
+
+    def conditions(self, tile: Tile) -> dict[str, Tensor]:
+        """What the encoder makes of a tile."""
+        with networks_in(self.drawing.precision, next(self.model.parameters()).device):
+            low, over = self._low(tile.outer), self._over(tile.outer)
+            return self.model.condition(low, self.light, over)
+
+    def decoded(self, cond: dict[str, Tensor], tile: Tile) -> list[Tensor]:
+        """What the flow makes of a tile's conditions: the kept part (3, h, w) of each sample."""
         if self.drawing.samples == 1:
             return [self._kept(self._only(cond, tile), tile)]
+        like = next(self.model.parameters())
         given = self.model.flow.given(cond)
         samples = []
         for index in range(self.drawing.samples):
@@ -295,6 +339,16 @@ class _Part:
             mirrored(length)[span] for length, span in zip((height, width), window, strict=True)
         )
         return self.light.over_part((height, width), rows, columns)
+
+
+def _cut(cond: dict[str, Tensor], window: Window, tile: Tile) -> None:
+    """Leave of a tile's conditions, each at its resolution, what is in a window of it."""
+    height = tile.outer[0].stop - tile.outer[0].start
+    for name, value in cond.items():
+        if value.dim() == 4:  # else it is one of the whole picture
+            each = height // value.shape[2]
+            rows, columns = (slice(span.start // each, span.stop // each) for span in window)
+            cond[name] = value[..., rows, columns].clone()
 
 
 def _within(indices: Tensor) -> tuple[slice, Tensor | None]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llflow import LARGE, SMALL, TINY, Config, LLFlow, enhance
 from llflow.network.model import LeanConfig
-from llflow.picture.tiles import LEAST, halves, sides, tiles
+from llflow.picture.tiles import LEAST, Stage, halves, memory_of, nearer, sides, tiles
 
 
 @given(
@@ -111,19 +111,35 @@ def test_small_is_exact_and_the_others_see_further():
 @given(
     *(st.integers(1, 400).map(lambda eighths: 8 * eighths) for _ in range(2)),
     st.integers(1, 3000),
-    st.integers(100_000, 4_000_000),
-    st.integers(0, 140),
+    st.integers(10_000_000, 400_000_000),
+    *(st.integers(0, 18).map(lambda eighths: 8 * eighths) for _ in range(2)),
 )
-def test_sides_are_such_that_no_tile_has_more_pixels(height, width, longest, pixels, margin):
-    side = sides(height, width, longest, pixels, margin)
+def test_sides_are_such_that_no_tile_takes_more(height, width, longest, memory, margin, inner):
+    stages = [Stage(100, margin), Stage(120, inner)]
+    side = sides(height, width, longest, memory, stages)
     if side is None:
-        smallest = min(LEAST, 8 * -(-longest // 8)) + 2 * (8 * -(-margin // 8))
-        assert pixels < smallest**2
+        smallest = min(LEAST, 8 * -(-longest // 8))
+        assert memory_of((smallest, smallest), (3, 3), stages) > memory
         return
     assert max(side) <= 8 * -(-longest // 8)
+    for stage in stages:
+        for tile in tiles(height, width, side, stage.margin):
+            rows, columns = (span.stop - span.start for span in tile.outer)
+            assert stage.bytes * rows * columns <= memory
+
+
+@given(
+    *(st.integers(1, 40).map(lambda eighths: 8 * eighths) for _ in range(2)),
+    st.integers(8, 400),
+    st.integers(0, 100),
+    st.integers(0, 100),
+)
+def test_a_nearer_tile_is_a_window_of_the_tile(height, width, side, margin, other):
+    picture = torch.rand(height, width)
     for tile in tiles(height, width, side, margin):
-        rows, columns = (span.stop - span.start for span in tile.outer)
-        assert rows * columns <= pixels
+        near, window = nearer(tile, height, width, min(margin, other))
+        assert torch.equal(picture[tile.outer][window], picture[near.outer])
+        assert torch.equal(picture[near.outer][near.inner], picture[tile.place])
 
 
 @given(

@@ -20,8 +20,11 @@ def affine_coupling_inverse(y: Tensor, params: Tensor, scale_map: Scale) -> tupl
     kept, changed = _halves(y, params)
     shift, raw = params.chunk(2, dim=1)
     scale, log_scale = scale_and_log(scale_map, raw)
-    # In place, where no gradient needs what was there: one tensor less of a picture's size.
-    return _joined(kept, (changed / scale).sub_(shift)), -sum_logdet(log_scale)
+    # Summed before the rest, and that in place, where no gradient needs what was there: two tensors
+    # less of a picture's size.
+    logdet = -sum_logdet(log_scale)
+    del log_scale
+    return _joined(kept, (changed / scale).sub_(shift)), logdet
 
 
 def _halves(x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:

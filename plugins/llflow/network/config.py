@@ -96,8 +96,12 @@ class Config:
         coupling's two per level. Two more for the alignment of the 2x2 pooling.
         """
         trunk = 2 * (15 * self.blocks + 1)
-        flow = 2 * 8 + self.steps * 2 * (8 + 4 + 2)
-        return 3 + trunk + 4 + 8 + flow + 2
+        return 3 + trunk + 4 + 8 + self.flow_reach + 2
+
+    @property
+    def flow_reach(self) -> int:
+        """How many pixels away the conditions can still change a pixel of the result."""
+        return 2 * 8 + self.steps * 2 * (8 + 4 + 2)
 
     @property
     def margin(self) -> int:
@@ -167,8 +171,12 @@ class LeanConfig:
         """
         at_quarter, at_eighth, joined = self.blocks
         encoder = 2 * 4 + 4 * (1 + 2 * (at_quarter + joined)) + 8 * (1 + 2 * at_eighth)
-        flow = 2 * 8 + 2 * sum(map(lambda steps, side: steps * side, self.steps, (2, 4, 8)))
-        return 1 + 16 + encoder + flow + 7
+        return 1 + 16 + encoder + self.flow_reach + 7
+
+    @property
+    def flow_reach(self) -> int:
+        """How many pixels away the conditions can still change a pixel of the result."""
+        return 2 * 8 + 2 * sum(map(lambda steps, side: steps * side, self.steps, (2, 4, 8)))
 
     @property
     def margin(self) -> int:

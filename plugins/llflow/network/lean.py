@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,9 +17,14 @@ AVERAGED = 8  # pixels over which light is averaged before its color map is take
 DARKEST = 0.02  # added to the illumination before the logarithm
 
 
-def lean_features(low: Tensor, illumination: Tensor, color_map: str = "sum") -> Tensor:
-    """The encoder's sixteen channels: the twelve of `encoder_features`, the color map of light
-    averaged over 8x8 pixels, and log(illumination + 0.02).
+def lean_features(
+    low: Tensor,
+    illumination: Tensor,
+    color_map: str = "sum",
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    """The encoder's sixteen channels, unshuffled: the twelve of `encoder_features`, the color map
+    of light averaged over 8x8 pixels, and log(illumination + 0.02).
 
     Averaged light tells colors that single pixels' noise hides.
 
@@ -26,13 +32,21 @@ def lean_features(low: Tensor, illumination: Tensor, color_map: str = "sum") -> 
         low: (B, 6, H, W) from `preprocess.network_input`, H and W multiples of 8.
         illumination: (B, 1, H, W).
         color_map: "sum" or "mean", see `llflow.picture.retinex`.
+        memory_format: of the result, as the convolution after it wants it.
+
+    Returns:
+        (B, 64, H/2, W/2), the four of channel c at 4·c.
     """
     light = F.avg_pool2d(retinex.from_log_low(low[:, :3]), AVERAGED)
     colors = retinex.COLOR_MAPS[color_map](light, eps=1e-3)
     colors = F.interpolate(colors, size=low.shape[2:], mode="bilinear")
     brightness = (illumination + DARKEST).log()
     sharp = retinex.COLOR_MAPS[color_map](low[:, :3].exp())
-    return torch.cat([low, sharp, retinex.noise_map(sharp), colors, brightness], dim=1)
+    parts = [low, sharp, retinex.noise_map(sharp), colors, brightness]
+    # Joined at full resolution they would take as much again before they are unshuffled.
+    places = (rearrange(part, "b c (h i) (w j) -> b h w c i j", i=2, j=2) for part in parts)
+    joined = rearrange(torch.cat([*places], dim=3), "b h w c i j -> b (c i j) h w")
+    return joined.contiguous(memory_format=memory_format)
 
 
 class LeanEncoder(nn.Module):
@@ -81,18 +95,18 @@ class LeanEncoder(nn.Module):
     def forward(
         self, low: Tensor, illumination: Tensor, *, recompute: bool = False
     ) -> dict[str, Tensor]:
-        # Without a name for it, what is at full resolution is gone once it is seen.
-        head = activated(
-            self.first(F.pixel_unshuffle(lean_features(low, illumination, self.color_map), 2))
-        )
-        head = activated(self.second(head))
-        fine = activated(self.to_quarter(F.pixel_unshuffle(head, 2)))
-        fine = _through(self.fine, fine, recompute)
-        eighth = activated(self.to_eighth(F.pixel_unshuffle(fine, 2)))
+        # Without a name for it, what is needed no more is gone.
+        formats = (torch.channels_last, torch.contiguous_format)
+        own = next(f for f in formats if self.first.weight.is_contiguous(memory_format=f))
+        half = activated(self.first(lean_features(low, illumination, self.color_map, own)))
+        half = activated(self.second(half))
+        quarter = activated(self.to_quarter(F.pixel_unshuffle(half, 2)))
+        quarter = _through(self.fine, quarter, recompute)
+        eighth = activated(self.to_eighth(F.pixel_unshuffle(quarter, 2)))
         eighth = _through(self.wide, eighth, recompute)
-        quarter = fine + F.pixel_shuffle(self.from_eighth(eighth), 2)
+        quarter = quarter + F.pixel_shuffle(self.from_eighth(eighth), 2)
         quarter = _through(self.joined, quarter, recompute)
-        half = torch.cat([head, F.pixel_shuffle(self.from_quarter(quarter), 2)], dim=1)
+        half = torch.cat([half, F.pixel_shuffle(self.from_quarter(quarter), 2)], dim=1)
         colors = F.pixel_shuffle(self.color_head(half), 2)
         # The prior's mean belongs to the latent path: not below float32, also under autocast.
         colors = colors.to(torch.promote_types(colors.dtype, torch.float32))

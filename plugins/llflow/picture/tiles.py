@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llflow.picture.preprocess import MULTIPLE
 
 Window = tuple[slice, slice]
 LEAST = 256  # rows and columns, below which nearly everything would be computed many times
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the work on a tile: `bytes` a pixel while it lasts, on pixels up to a `margin` from
+    those that are kept, a multiple of 8."""
+
+    bytes: int
+    margin: int
 
 
 @dataclass(frozen=True)
@@ -52,45 +61,74 @@ def halves(tile: Tile, height: int, width: int, margin: int) -> list[Tile]:
     return [_around(place, (height, width), margin) for place in places]
 
 
-def sides(
-    height: int, width: int, longest: int, pixels: int, margin: int
-) -> tuple[int, int] | None:
-    """Rows and columns of kept parts, neither above `longest`, so that no tile has more `pixels`
-    with its margins and the least is computed twice; None where tiles of `LEAST` rows and columns
-    have more.
+def nearer(tile: Tile, height: int, width: int, margin: int) -> tuple[Tile, Window]:
+    """The tile with another margin, at most its own; and where its `outer` is in that of `tile`."""
+    near = _around(tile.place, (height, width), margin)
+    rows, columns = (
+        slice(inner.start - around.start, inner.stop - around.start)
+        for inner, around in zip(near.outer, tile.outer, strict=True)
+    )
+    return near, (rows, columns)
 
-    Args: see `tiles`.
+
+def sides(
+    height: int, width: int, longest: int, memory: int, stages: Sequence[Stage]
+) -> tuple[int, int] | None:
+    """Rows and columns of kept parts, neither above `longest`, so that no tile takes more `memory`
+    in any stage and the least is computed twice; None where tiles of `LEAST` rows and columns take
+    more.
+
+    Args:
+        height, width, longest: see `tiles`.
+        memory: bytes.
+        stages: what is computed of a tile, one after the other.
     """
-    margin = _rounded_up(margin)
     best, least = None, 0
-    for across, count in _parts(width, longest):
-        outer = across + margin * min(2, count - 1)
+    for across, columns in _parts(width, longest):
         for down, rows in _parts(height, longest):
-            if outer * (down + margin * min(2, rows - 1)) > pixels:
+            if memory_of((down, across), (rows, columns), stages) > memory:
                 continue
-            computed = (width + 2 * margin * (count - 1)) * (height + 2 * margin * (rows - 1))
+            computed = sum(
+                (width + 2 * stage.margin * (columns - 1))
+                * (height + 2 * stage.margin * (rows - 1))
+                for stage in stages
+            )
             if best is None or computed < least:
                 best, least = (down, across), computed
             break
     return best
 
 
+def memory_of(side: tuple[int, int], counts: tuple[int, int], stages: Sequence[Stage]) -> int:
+    """Bytes of the largest of so many tiles down and across that keep these rows and columns."""
+
+    def length(kept: int, count: int, margin: int) -> int:
+        return kept + margin * min(2, count - 1)
+
+    return max(
+        stage.bytes
+        * length(side[0], counts[0], stage.margin)
+        * length(side[1], counts[1], stage.margin)
+        for stage in stages
+    )
+
+
 def _parts(length: int, longest: int) -> Iterator[tuple[int, int]]:
     """Sizes of parts and how many there are, from the largest down to `LEAST`."""
     fewest = -(-length // longest)
     for count in range(fewest, max(fewest, -(-length // LEAST)) + 1):
-        yield _rounded_up(-(-length // count)), count
+        yield rounded_up(-(-length // count)), count
 
 
 def _cut(span: slice, count: int) -> Iterator[slice]:
     """So many parts of about a size, multiples of 8."""
-    step = _rounded_up(-(-(span.stop - span.start) // count))
+    step = rounded_up(-(-(span.stop - span.start) // count))
     for start in range(span.start, span.stop, step):
         yield slice(start, min(start + step, span.stop))
 
 
 def _around(place: Window, size: tuple[int, int], margin: int) -> Tile:
-    margin = _rounded_up(margin)
+    margin = rounded_up(margin)
     outer = tuple(
         slice(max(span.start - margin, 0), min(span.stop + margin, length))
         for span, length in zip(place, size, strict=True)
@@ -102,5 +140,6 @@ def _around(place: Window, size: tuple[int, int], margin: int) -> Tile:
     return Tile((outer[0], outer[1]), (inner[0], inner[1]), place)
 
 
-def _rounded_up(size: int) -> int:
+def rounded_up(size: int) -> int:
+    """To a multiple of 8."""
     return -(-size // MULTIPLE) * MULTIPLE
