@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from llflow.errors import UsageError
 
 SHIPPED = Path(__file__).parent / "presets"
-_OUTPUT = ("format", "depth", "quality")
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -22,33 +21,61 @@ class SettingsError(UsageError):
     """A preset or a setting isn't as it should be."""
 
 
-class Settings(BaseModel):
+class Part(BaseModel):
+    """Settings of which none is unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Light(Part):
+    """What is decided after the network: cheap to change."""
+
+    brightness: Finite = Field(
+        0.0, ge=-10, le=10, description="Stops by which the result is brighter."
+    )
+    exposure: Literal["auto"] | Annotated[Finite, Field(gt=0, lt=1)] = Field(
+        "auto", description="Mean of the result before brightness; auto leaves it to the network."
+    )
+    strength: Finite = Field(
+        1.0, ge=0, le=1, description="Share of the result in a blend with the input."
+    )
+
+
+class Drawing(Part):
+    """What the network is asked for."""
+
+    samples: int = Field(1, ge=1, le=2**31, description="Average so many samples.")
+    temperature: Finite | None = Field(
+        None, ge=0, le=1e6, description="Spread of the samples; 0, or 1 with several samples."
+    )
+    seed: int = Field(0, ge=-(2**63), lt=2**63, description="Of the samples.")
+
+
+class Output(Part):
+    """How the result is written; what is left out is as in the input."""
+
+    format: Literal["PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF"] | None = Field(
+        None, description="Of the result."
+    )
+    depth: Literal["8", "16", "32f"] | None = Field(None, description="Bits a channel.")
+    quality: int | None = Field(None, ge=1, le=100, description="Of JPEG, WebP and AVIF.")
+
+    @property
+    def bits(self) -> int | None:
+        """The depth as `llflow.picture.files` has it, where 32 is floating point."""
+        return {"8": 8, "16": 16, "32f": 32, None: None}[self.depth]
+
+
+class Settings(Output, Drawing, Light):
     """Settings of `llflow enhance`, by the names that its options have.
 
     Raises:
         SettingsError: a setting is unknown, of another type, or out of range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
-    brightness: Finite = Field(0.0, ge=-10, le=10, description="Stops by which it is brighter.")
-    exposure: Literal["auto"] | Annotated[Finite, Field(gt=0, lt=1)] = Field(
-        "auto", description="Mean of the result before brightness; auto leaves it to the network."
-    )
-    strength: Finite = Field(1.0, ge=0, le=1, description="Share in a blend with the input.")
-    samples: int = Field(1, ge=1, le=2**31, description="Average so many samples.")
-    temperature: Finite | None = Field(
-        None, ge=0, le=1e6, description="Spread of the samples; 0, or 1 with several of them."
-    )
-    seed: int = Field(0, ge=-(2**63), lt=2**63, description="Of the samples.")
     precision: Literal["auto", "float32", "bf16"] = Field("auto", description="Of the networks.")
-    format: Literal["PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF"] | None = Field(
-        None, description="Of the result; None is the input's."
-    )
-    depth: Literal["8", "16", "32f"] | None = Field(
-        None, description="Bits a channel of the result; None is the input's."
-    )
-    quality: int | None = Field(None, ge=1, le=100, description="Of JPEG, WebP and AVIF.")
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -97,14 +124,14 @@ class Settings(BaseModel):
 
     def arguments(self) -> dict[str, Any]:
         """Those of `llflow.enhance`."""
-        chosen = self.model_dump(exclude={*_OUTPUT})
+        chosen = self.model_dump(exclude={*Output.model_fields})
         if self.temperature is None:
             chosen["temperature"] = 0.0 if self.samples == 1 else 1.0
         return chosen
 
     def record(self) -> dict[str, Any]:
         """All of them as they were used, for JSON."""
-        return self.arguments() | self.model_dump(include={*_OUTPUT})
+        return self.arguments() | self.model_dump(include={*Output.model_fields})
 
 
 def _in_words(error: ValidationError) -> str:

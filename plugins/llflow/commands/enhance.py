@@ -200,7 +200,7 @@ def command(
         jobs.run,
         max_pixels=max_pixels or files.MAX_PIXELS,
         max_memory=max_memory,
-        bits={"8": 8, "16": 16, "32f": files.FLOAT, None: None}[chosen.depth],
+        bits=chosen.bits,
         quality=chosen.quality,
     )
     if watch:
