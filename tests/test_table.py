@@ -10,7 +10,6 @@ import journal
 import measure
 import page
 import pictures
-import posteriors
 import pytest
 import run
 import simulators
@@ -86,7 +85,7 @@ def test_a_classifier_tells_apart_what_differs():
     assert found == pytest.approx(0.75, abs=6 * (0.75 * 0.25 / 300) ** 0.5)
 
 
-FLOWS = {**posteriors.PEERS, **densities.PEERS}
+FLOWS = densities.PEERS
 
 
 @pytest.mark.parametrize("name", FLOWS)

@@ -20,7 +20,7 @@ from part import Build, Part
 from toys import TOYS
 
 DRAWS, TEST = 20_000, 50_000
-TRAINING = Training(epochs=40, batch=512, rate=3e-3)
+TRAINING = Training(epochs=25, batch=512, rate=3e-3)
 PEERS: dict[str, Build] = {
     "flowkit": of_flowkit.spline,
     "zuko": of_zuko.spline,

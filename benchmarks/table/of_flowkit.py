@@ -9,19 +9,13 @@ from density import Density
 from torch import Tensor
 
 import flowkit
-from flowkit import Flow, RationalQuadraticSpline, flows
+from flowkit import Flow, flows
 
 
 def spline(dims: int, cond: int) -> Density:
     """Couplings by splines, `flows.nsf`."""
     sizes = {"steps": density.STEPS, "hidden": density.HIDDEN}
     return _of(flows.nsf(dims, cond or None, bins=density.BINS, bound=density.BOUND, **sizes))
-
-
-def autoregressive(dims: int, cond: int) -> Density:
-    """Autoregressive splines, `flows.maf(how=RationalQuadraticSpline())`."""
-    how = RationalQuadraticSpline(density.BINS, density.BOUND)
-    return _of(flows.maf(dims, cond or None, steps=density.STEPS, hidden=density.HIDDEN, how=how))
 
 
 def glow(shape: tuple[int, int, int]) -> Density:

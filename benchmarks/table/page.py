@@ -21,6 +21,7 @@ from typing import Any
 import densities
 import pictures
 import posteriors
+import simulations
 import tables
 from journal import Cell, cells, runs
 from part import Part
@@ -33,7 +34,9 @@ sys.path.append(str(Path(__file__).parents[1]))
 import measure
 
 PAGE = measure.REPOSITORY / "docs" / "benchmarks" / "table.md"
-PARTS = {module.PART.name: module for module in (posteriors, densities, tables, pictures)}
+PARTS = {
+    module.PART.name: module for module in (posteriors, simulations, densities, tables, pictures)
+}
 OURS = "flowkit"
 STANDINGS = ("ahead", "level", "behind", "not known")
 INTRODUCTION = """\

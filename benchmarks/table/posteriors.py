@@ -1,7 +1,8 @@
 """Simulation-based inference: can a classifier tell a flow's posterior from the true one?
 
-A seed is a set of 10,000 simulations, a training, and the published observation of its number, so
-that ten seeds are the ten observations of the published figures.
+C2ST, from 0.5, where it can't, to 1. A seed is a set of 10,000 simulations, a training, and the
+published observation of its number, so that ten seeds are the ten observations of the published
+figures, which are of neural posterior estimation by a spline flow (`simulators.py`).
 """
 
 from __future__ import annotations
@@ -10,49 +11,24 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-import of_flowkit
-import of_nflows
-import of_normflows
-import of_zuko
 import torch
 from c2st import c2st
-from likelihood import Diverged, Training, train
-from part import Build, Part
+from inference import PEERS, learned
+from likelihood import Diverged
+from part import Part
 from references import OBSERVATIONS, reference
 from simulators import SIMULATORS, Simulator
 from torch import Tensor
 
-SIMULATIONS = 10_000
-TRAINING = Training(epochs=40, batch=512, rate=4e-3)
-PEERS: dict[str, Build] = {
-    "flowkit": of_flowkit.spline,
-    "flowkit, autoregressive": of_flowkit.autoregressive,
-    "zuko": of_zuko.spline,
-    "nflows": of_nflows.spline,
-    "normflows": of_normflows.spline,
-}
-
 
 def measure(task: str, peer: str, seed: int, quick: bool) -> dict[str, Any]:
-    simulator = SIMULATORS[task]
     observed, truth = reference(task, seed % OBSERVATIONS + 1)
-    how = Training(epochs=1, batch=64, rate=1e-3) if quick else TRAINING
-    if quick:
-        truth = truth[:20]
-    torch.manual_seed(seed)
-    parameters = simulator.prior(200 if quick else SIMULATIONS)
-    data = simulator.data(parameters)
-    torch.manual_seed(seed)
-    density = PEERS[peer](parameters.shape[1], data.shape[1])
-    mean, deviation = parameters.mean(0), parameters.std(0)
-    seen = (data.mean(0), data.std(0))
-    trained = train(density, (parameters - mean) / deviation, (data - seen[0]) / seen[1], how)
-
-    def draw(count: int) -> Tensor:
-        return density.sample((observed - seen[0]) / seen[1], count) * deviation + mean
-
-    draws, accepted = within(simulator, draw, len(truth))
-    return {"value": c2st(truth, draws), "accepted": accepted, **asdict(trained)}
+    truth = truth[:20] if quick else truth
+    posterior = learned(task, peer, seed, quick)
+    draws, accepted = within(
+        posterior.simulator, lambda count: posterior.draw(observed, count), len(truth)
+    )
+    return {"value": c2st(truth, draws), "accepted": accepted, **asdict(posterior.trained)}
 
 
 @torch.no_grad()

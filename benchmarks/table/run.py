@@ -20,6 +20,7 @@ from pathlib import Path
 import densities
 import pictures
 import posteriors
+import simulations
 import tables
 import torch
 from journal import Cell, Journal, cells
@@ -28,7 +29,10 @@ from part import Part
 sys.path.append(str(Path(__file__).parents[1]))
 import measure
 
-PARTS = {part.name: part for part in (posteriors.PART, densities.PART, tables.PART, pictures.PART)}
+PARTS = {
+    module.PART.name: module.PART
+    for module in (densities, simulations, tables, posteriors, pictures)
+}
 
 
 def wanted(args: argparse.Namespace) -> Iterator[tuple[Part, Cell]]:
