@@ -94,6 +94,11 @@ class Lead:
         done, failed = (sum(pair[which] for pair in shards) for which in (0, 1))
         return done + files[DONE], failed + files[FAILED]
 
+    def shards(self) -> tuple[int, int]:
+        """How many shards are done, and in how many pictures have failed."""
+        shards = self._shards.counts()
+        return shards[DONE], shards[FAILED]
+
     def progress(self) -> float:
         """Parts that are over, those under way by their shares."""
         return self.over + sum(work.share for work in self._at_work.values())

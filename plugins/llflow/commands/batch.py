@@ -274,11 +274,13 @@ def _clear(place: Place) -> None:
 
 def _say(pictures: Source, listed: Any, place: Place, began: bool, as_json: bool) -> int:
     """What would be done."""
-    from llflow.batch.record import Record
+    from llflow.batch.lead import Lead
 
     name = "shards" if pictures.kind == "shards" else "pictures"
-    ended = Record(place, name).counts() if began else {}
-    done, failed = ended.get("done", 0), ended.get("failed", 0)
+    done, failed = 0, 0
+    if began:
+        lead = Lead(iter(()), place)
+        done, failed = lead.shards() if name == "shards" else lead.counts()
     said = {"kind": pictures.kind, name: listed.count, "done": done, "failed": failed}
     said |= {"to do": listed.count - done - failed, "other files": listed.others}
     if as_json:
