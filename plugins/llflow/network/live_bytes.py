@@ -23,6 +23,11 @@ class LiveBytes(TorchDispatchMode):
     2048
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here, and to say so PyTorch would import its compiler, 110 MB."""
+        return False
+
     def __init__(self) -> None:
         super().__init__()
         self.now = self.peak = 0
