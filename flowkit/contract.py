@@ -162,7 +162,7 @@ def wide_dtype(x: Tensor) -> torch.dtype:
 
 def wide(x: Tensor) -> Tensor:
     """`x` in float32, or as it is where that is wider."""
-    return x.to(wide_dtype(x))
+    return x if x.dtype in (torch.float32, torch.float64) else x.to(wide_dtype(x))
 
 
 def zero_logdet(x: Tensor) -> Tensor:

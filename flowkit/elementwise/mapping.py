@@ -69,11 +69,11 @@ def apply(
     Raises:
         TypeError, ValueError: the tensors aren't as above.
     """
-    require_channels(type(how).__name__, x)
-    x = wide(x)
     if type(how) is Affine:
         op = affine_coupling_inverse if inverse else affine_coupling
         return op(x, params, how.scale)
+    require_channels(type(how).__name__, x)
+    x = wide(x)
     params = params.to(x.dtype)
     n = params.shape[1] // how.count
     expected = (x.shape[0], how.count * n, *x.shape[2:])

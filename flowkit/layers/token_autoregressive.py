@@ -7,6 +7,7 @@ from functools import partial
 from typing import cast
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from flowkit.conditions import tensors_of
@@ -15,12 +16,14 @@ from flowkit.contract import (
     Cond,
     Example,
     exactly,
+    positions,
     require_at_least,
     require_channels,
     wide,
     zero_logdet,
 )
 from flowkit.elementwise import Affine, Elementwise, apply, require_elementwise
+from flowkit.layers.token_inverse import by_places, by_rounds
 from flowkit.layers.with_net import WithNet
 from flowkit.nets.causal_transformer import CausalTransformer
 from flowkit.nets.conditioner import Net, WithShare, build
@@ -104,41 +107,35 @@ class TokenAutoregressive(WithNet):
             torch.is_grad_enabled()
             and any(t.requires_grad for t in (y, *self.parameters(), *self._conditions(cond)))
         )
-        # Steps know the net's own numbers alone; whatever changes those is asked by rounds.
-        own = exactly(self, TokenAutoregressive) and exactly(self._causal, CausalTransformer)
-        if own and (self.parallel is None or needed):
-            with _without_autocast(y):
-                return self._by_places(y, cond)
-        return self._by_rounds(y, cond, None if needed else self.parallel or 0.0)
+        # Decoding knows the net's own numbers alone; whatever changes those is asked as a whole.
+        if not (exactly(self, TokenAutoregressive) and exactly(self._causal, CausalTransformer)):
+            return self._as_a_whole(y, cond)
+        tokens = self._ordered(rearrange(y.flatten(2), "b c t -> b t c"))
+        with _without_autocast(y):
+            decoding = self._causal.decoding(tuple(y.shape[2:]), y, self._share(y, cond))
+            if self.parallel is None or needed:
+                x, logdet = by_places(self.how, decoding, tokens)
+            else:
+                x, logdet = by_rounds(self.how, decoding, tokens, self.parallel)
+        return rearrange(self._ordered(x), "b t c -> b c t").unflatten(2, y.shape[2:]), logdet
 
-    def _by_places(self, y: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
-        net, places = self._causal, tuple(y.shape[2:])
-        dtype = net.start.dtype
+    def _as_a_whole(self, y: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
+        """Each pass tells the next place from those before it."""
+        x, logdet = y, zero_logdet(y)
+        for _ in range(positions(y)):
+            x, logdet = apply(self.how, y, self.params(x, cond), inverse=True)
+        return x, logdet
+
+    def _share(self, y: Tensor, cond: Cond) -> Tensor | None:
+        """What the net's `first_cond` makes of the condition."""
         beside = self.require_beside(y, cond)
         if isinstance(self.net, WithShare):
-            share = self.net.share_of(y)
-        else:
-            share = None if beside is None else net.first_cond(beside.to(dtype))  # pyright: ignore
-        step = net.steps(places, y.to(dtype), share)
-        found, logdet, before = [], zero_logdet(y), None
-        for value in y.flatten(2).unbind(2)[:: -1 if self.reverse else 1]:
-            x, slope = apply(self.how, value, step(before), inverse=True)
-            found.append(x)
-            logdet, before = logdet + slope, x.to(dtype)
-        x = torch.stack(found[:: -1 if self.reverse else 1], dim=2)
-        return x.unflatten(2, places), logdet
+            return self.net.share_of(y)
+        net = self._causal
+        return None if beside is None else net.first_cond(beside.to(net.start.dtype))  # pyright: ignore
 
-    def _by_rounds(self, y: Tensor, cond: Cond, tolerance: float | None) -> tuple[Tensor, Tensor]:
-        x, logdet = y, zero_logdet(y)
-        for _ in range(y.shape[2:].numel()):
-            before = x
-            x, logdet = apply(self.how, y, self.params(before, cond), inverse=True)
-            if tolerance is None:  # derivatives come later than values
-                continue
-            moved = (x - before).abs().flatten(1).amax(1)
-            if bool((moved <= tolerance * x.abs().flatten(1).amax(1)).all()):
-                break
-        return x, logdet
+    def _ordered(self, tokens: Tensor) -> Tensor:
+        return tokens.flip(1) if self.reverse else tokens
 
     def _conditions(self, cond: Cond) -> list[Tensor]:
         own = [self.net.share] if isinstance(self.net, WithShare) else []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from flowkit.nets.attention import KeysAndValues
 from flowkit.nets.rotary import coordinates
 from flowkit.nets.transformer import Transformer
 
@@ -19,7 +19,7 @@ class CausalTransformer(Transformer):
     is seen by all.
 
     The token for a place is made of the place before; its positions are those of the place that it
-    is to tell about. `steps` gives the same numbers place by place.
+    is to tell about. `decoding` gives the same numbers place by place.
 
     Args: see `Transformer`; reverse: whether the last place is the first one.
 
@@ -44,36 +44,17 @@ class CausalTransformer(Transformer):
         answer = rearrange(self._ordered(answer), "b t c -> b c t")
         return self.mixed(answer.unflatten(2, places))
 
-    def steps(
+    def decoding(
         self, places: tuple[int, ...], like: Tensor, share: Tensor | None = None
-    ) -> Callable[[Tensor | None], Tensor]:
-        """A function that is called once for each place in order, with what is at the place before
-        (B, c_in), first with None, and gives the numbers (B, c_out).
-
-        Keys and values of the places before are kept by the function, not by the net.
+    ) -> Decoding:
+        """The same numbers, for some places after the others.
 
         Args:
             places: S.
-            like: (B, ...), in the net's dtype and on its device.
+            like: (B, ...), on the net's device.
             share: what `first_cond` made of the condition.
         """
-        many = 2 if self.guidance and share is not None else 1
-        batch = many * like.shape[0]
-        _, share = self.with_and_without(like[:, :1], share)
-        where = self._ordered(coordinates(places, like)[None])[0]
-        number, past = 0, None
-
-        def step(before: Tensor | None) -> Tensor:
-            nonlocal number, past
-            if before is None:
-                h = self.start.expand(batch, 1, -1)
-            else:
-                h = self.first(torch.cat([before] * many))[:, None]
-            answer, past = self.run(h, where[number : number + 1], share, past)
-            number += 1
-            return self.mixed(answer[:, 0])
-
-        return step
+        return Decoding(self, places, like, share)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (", reverse=True" if self.reverse else "")
@@ -81,3 +62,34 @@ class CausalTransformer(Transformer):
     def _ordered(self, tokens: Tensor) -> Tensor:
         """(B, T, C) in the order in which places follow, and back."""
         return tokens.flip(1) if self.reverse else tokens
+
+
+class Decoding:
+    """A `CausalTransformer` along the places in order, with the keys and values of those before,
+    which are kept here, not by the net. See `CausalTransformer.decoding`."""
+
+    def __init__(
+        self, net: CausalTransformer, places: tuple[int, ...], like: Tensor, share: Tensor | None
+    ) -> None:
+        self.net, self.done = net, 0
+        self.times = 2 if net.guidance and share is not None else 1
+        _, self.share = net.with_and_without(like[:, :1], share)
+        self.where = net._ordered(coordinates(places, like)[None])[0]
+        self.past: list[KeysAndValues] | None = None
+        self.seen: list[KeysAndValues] = []
+
+    def ahead(self, before: Tensor) -> Tensor:
+        """The numbers (B, n, c_out) for the next n places, given what is at the place before each
+        of them: before (B, n, c_in), or (B, n - 1, c_in) at the start, where there is none."""
+        net = self.net
+        h = net.first(torch.cat([before.to(net.start.dtype)] * self.times))
+        if not self.done:
+            h = torch.cat([net.start.expand(h.shape[0], 1, -1), h], dim=1)
+        where = self.where[self.done : self.done + h.shape[1]]
+        answer, self.seen = net.run(h, where, self.share, self.past, causal=h.shape[1] > 1)
+        return net.mixed(answer)
+
+    def keep(self, count: int) -> None:
+        """Go on behind the first `count` of the places that were asked about last."""
+        self.done += count
+        self.past = [(key[:, :, : self.done], value[:, :, : self.done]) for key, value in self.seen]

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -167,16 +168,20 @@ def test_numbers_for_a_place_see_those_before_alone(reverse):
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("guidance", [0.0, 1.5])
-def test_steps_give_what_one_pass_gives(reverse, guidance):
+def test_decoding_gives_what_one_pass_gives(reverse, guidance):
     net = awake(CausalTransformer(2, 3, cond_channels=4, reverse=reverse, **SMALL))
     net.guidance = guidance
     x, cond = draw(3, 2, 2, 3), draw(3, 4, 3, 2, seed=1)
     expected = net(x, cond).flatten(2)
-    step = net.steps((2, 3), x, net.first_cond(cond))
-    before = None
-    for place in range(6)[:: -1 if reverse else 1]:
-        torch.testing.assert_close(step(before), expected[:, :, place], rtol=0, atol=1e-12)
-        before = x.flatten(2)[:, :, place]
+    tokens, expected = (v.transpose(1, 2) for v in (x.flatten(2), expected))
+    if reverse:
+        tokens, expected = tokens.flip(1), expected.flip(1)
+    decoding, done = net.decoding((2, 3), x, net.first_cond(cond)), 0
+    for asked, kept in ((6, 1), (1, 1), (3, 2), (2, 2)):
+        answer = decoding.ahead(tokens[:, max(done - 1, 0) : done + asked - 1])
+        torch.testing.assert_close(answer, expected[:, done : done + asked], rtol=0, atol=1e-12)
+        decoding.keep(kept)
+        done += kept
     assert not list(net.buffers())
 
 
@@ -184,25 +189,28 @@ def test_rounds_stop_when_nothing_moves_any_more():
     layer = awake(TokenAutoregressive(2, partial(CausalTransformer, **SMALL)))
     y = draw(2, 2, 4, 4)
     asked = []
-    # A round asks about all places at once, a step about one.
-    layer.net.first.register_forward_hook(lambda _, x, __: asked.extend([1] * (x[0].dim() == 3)))
+    # What is at the place before each that is asked about: at the first there is none.
+    layer.net.first.register_forward_hook(lambda _, x, __: asked.append(x[0].shape[1]))
     with torch.no_grad():
         exact, exact_logdet = layer.inverse(y)
-        assert not asked
+        assert asked == [0, *[1] * 15]
         found = {}
         for tolerance in (0.0, 1e-3):
             asked.clear()
             layer.parallel = tolerance
             found[tolerance] = layer.inverse(y)
             rounds = len(asked)
+            assert asked[0] == 15
             assert rounds <= 16
+            # What has settled isn't asked about again.
+            assert all(now < before for before, now in pairwise([16, *asked[1:]]))
     assert rounds < 12
     torch.testing.assert_close(found[0.0][0], exact, rtol=0, atol=1e-12)
     torch.testing.assert_close(found[0.0][1], exact_logdet, rtol=0, atol=1e-12)
     assert (found[1e-3][0] - exact).abs().max() < 1e-3 * exact.abs().max()
     asked.clear()
     layer.inverse(y)[0].sum().backward()
-    assert not asked  # place by place, which has gradients
+    assert asked == [0, *[1] * 15]  # place by place, which has gradients
     assert all(parameter.grad is not None for parameter in layer.parameters())
 
 
