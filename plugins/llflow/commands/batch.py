@@ -316,7 +316,6 @@ def _led(
     before = sum(lead.counts())
     total = listed.count - before if pictures.kind != "shards" else None
     with (
-        workers,
         _told_of_ctrl_c(),
         tqdm(total=total, desc="enhancing", unit="picture", disable=hidden, smoothing=0.05) as bar,
     ):
