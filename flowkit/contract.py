@@ -284,6 +284,31 @@ def require_real(who: object, **values: float) -> None:
             )
 
 
+def require_bool(who: object, **values: bool) -> None:
+    """Raise unless each of `values`, by the names of the arguments, is True or False.
+
+    Raises:
+        TypeError: one isn't, such as "no", which would count as True.
+    """
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise TypeError(
+                f"{_name(who)}: expected {name} as True or False, got {type(value).__name__}"
+            )
+
+
+def require_not_empty(who: object, x: Tensor) -> None:
+    """Raise unless x (B, C, *S) has places at all.
+
+    Raises:
+        ValueError: one of S is 0.
+    """
+    if any(size == 0 for size in x.shape[2:]):
+        raise ValueError(
+            f"{_name(who)}: expected samples with at least one place, got {tuple(x.shape)}"
+        )
+
+
 def refuse_second_condition(who: object, cond: Cond) -> None:
     """Raise if a condition comes to a layer that has its own inside."""
     if cond is not None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from flowkit.conditions import batch_of, mapped, tensors_of
-from flowkit.contract import Bijection, Cond
+from flowkit.contract import Bijection, Cond, require_bool
 from flowkit.density import Flow, initialize
 from flowkit.density.bound import LowerBound
 from flowkit.files import composition, difference, write_whole
@@ -108,13 +108,14 @@ def fit(
             results (`epochs`, without `anneal`, and `patience` may be others).
 
     Raises:
-        TypeError: density or data are something else.
+        TypeError: density or data are something else, or what says yes or no isn't True or False.
         ValueError: an argument is out of range, data or cond aren't finite, cond is for another
             number of samples, or the checkpoint is none, or of another training.
         OSError: the checkpoint can't be read or written.
         FloatingPointError: too many steps weren't finite; the weights are the last finite ones.
     """
     _require(density, data, cond)
+    require_bool("fit", anneal=anneal, initialized=initialized, progress=progress)
     whole = {"batch": batch, "epochs": epochs, "steps": steps, "patience": patience, "seed": seed}
     for name, value in whole.items():
         optional = value is None and name in ("epochs", "steps", "patience")

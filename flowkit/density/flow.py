@@ -8,7 +8,17 @@ from torch.distributions import Distribution
 
 from flowkit.combine.parts import require_bijection, run
 from flowkit.conditions import batch_of
-from flowkit.contract import Bijection, Cond, Given, Shape, exactly, frozen, require_channels, wide
+from flowkit.contract import (
+    Bijection,
+    Cond,
+    Given,
+    Shape,
+    exactly,
+    frozen,
+    require_channels,
+    require_not_empty,
+    wide,
+)
 from flowkit.density.base import StandardNormal
 from flowkit.density.distributions import GivenFlow
 from flowkit.density.noise import Temperature, log_prob
@@ -201,6 +211,8 @@ class Flow(nn.Module):
             raise TypeError(
                 f"Flow: expected shape=(C, *S) of one sample, got {type(shape).__name__}"
             )
+        if shape is not None and any(size < 1 for size in shape):
+            raise ValueError(f"Flow: expected shape=(C, *S) of sizes >= 1, got {tuple(shape)}")
         noise = None
         if isinstance(self.base, StandardNormal):
             by_base = self.base.shape(cond)
@@ -298,6 +310,7 @@ class Flow(nn.Module):
     def _data(self, x: Tensor, cond: Cond) -> Tensor:
         """x in float32 or wider, if it is for as many samples as its condition."""
         require_channels("Flow", x)
+        require_not_empty("Flow", x)
         batch = self._require_condition(cond)
         if batch is not None and batch != x.shape[0]:
             raise ValueError(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from flowkit.conditions import batch_of, mapped, tensors_of
 from flowkit.contract import Cond, HoldsCondition, frozen, require_real
+from flowkit.nets.conditioner import Conditioner
 from flowkit.nets.transformer import Transformer
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -27,8 +28,8 @@ def guided(module: Module, weight: float) -> Module:
         weight: w; 0 changes nothing, 1 is much.
 
     Raises:
-        ValueError: there is no conditional transformer inside, the condition is bound already, or w
-            isn't a finite number.
+        ValueError: there is no conditional transformer inside, or one with a `forward` of its own,
+            the condition is bound already, or w isn't a finite number.
 
     Ho & Salimans, Classifier-free diffusion guidance, 2022, arXiv:2207.12598; for flows, Zhai et
     al., TarFlow, 2024, arXiv:2412.06329, §2.5.
@@ -45,6 +46,11 @@ def guided(module: Module, weight: float) -> Module:
             f"{type(module).__name__} without"
         )
     for net in nets:
+        if type(net).forward is not Conditioner.forward:
+            raise ValueError(
+                f"guided: expected Transformers that answer by respond, got {type(net).__name__} "
+                "with a forward of its own, which would pass by it"
+            )
         net.guidance = float(weight)
     return copy
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from flowkit.contract import require_channels, sum_logdet, wide
+from flowkit.contract import require_bool, require_channels, sum_logdet, wide
 from flowkit.elementwise.affine import Affine
 from flowkit.ops.coupling.api import affine_coupling, affine_coupling_inverse
 
@@ -69,6 +69,7 @@ def apply(
     Raises:
         TypeError, ValueError: the tensors aren't as above.
     """
+    require_bool("apply", inverse=inverse)
     if type(how) is Affine:
         op = affine_coupling_inverse if inverse else affine_coupling
         return op(x, params, how.scale)

@@ -14,7 +14,7 @@ from normflows.flows.affine.coupling import AffineConstFlow
 from torch import Tensor
 
 from flowkit.combine.parts import require_bijection, run
-from flowkit.contract import Bijection, Cond, Example, require_channels, zero_logdet
+from flowkit.contract import Bijection, Cond, Example, require_bool, require_channels, zero_logdet
 
 
 class FromNormflows(Bijection):
@@ -38,6 +38,7 @@ class FromNormflows(Bijection):
 
     def __init__(self, layer: Flow, *, conditional: bool = False) -> None:
         super().__init__()
+        require_bool(self, conditional=conditional)
         if isinstance(layer, NormalizingFlow):
             raise TypeError(
                 "FromNormflows: expected one layer, got a model "

@@ -8,7 +8,7 @@ from torch.distributions import Transform
 from zuko.flows import GeneralCouplingTransform, MaskedAutoregressiveTransform
 from zuko.lazy import LazyDistribution, LazyTransform
 
-from flowkit.contract import Bijection, Cond, Example
+from flowkit.contract import Bijection, Cond, Example, require_bool
 from flowkit.interop.distributions import require_transform, through
 
 
@@ -30,6 +30,7 @@ class FromZuko(Bijection):
 
     def __init__(self, transform: LazyTransform | Transform, *, conditional: bool = False) -> None:
         super().__init__()
+        require_bool(self, conditional=conditional)
         if isinstance(transform, LazyDistribution):
             raise TypeError(
                 f"FromZuko: expected a transform, got the distribution {type(transform).__name__} "

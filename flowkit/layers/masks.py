@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowkit.contract import Shape
+from flowkit.contract import Shape, require_bool
 
 Mask = Callable[[Shape, torch.device | None], Tensor]
 """(S, device) -> which places are kept: a bool tensor of shape S, or one that broadcasts to it."""
@@ -26,6 +26,9 @@ class Checkerboard:
     """
 
     odd: bool = False
+
+    def __post_init__(self) -> None:
+        require_bool(self, odd=self.odd)
 
     def __call__(self, places: Shape, device: torch.device | None = None) -> Tensor:
         _require_places(self, places)
@@ -50,6 +53,9 @@ class Stripes:
 
     axis: int = -1
     odd: bool = False
+
+    def __post_init__(self) -> None:
+        require_bool(self, odd=self.odd)
 
     def __call__(self, places: Shape, device: torch.device | None = None) -> Tensor:
         _require_places(self, places)

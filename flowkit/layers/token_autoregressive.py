@@ -18,6 +18,7 @@ from flowkit.contract import (
     exactly,
     positions,
     require_at_least,
+    require_bool,
     require_channels,
     wide,
     zero_logdet,
@@ -77,6 +78,7 @@ class TokenAutoregressive(WithNet):
         super().__init__()
         require_at_least(self, "channels", channels, 1)
         require_at_least(self, "cond_channels", cond_channels, 0)
+        require_bool(self, reverse=reverse)
         if parallel is not None and not parallel >= 0:
             raise ValueError(f"TokenAutoregressive: expected parallel >= 0, got {parallel}")
         self.channels, self.reverse, self.parallel = channels, reverse, parallel

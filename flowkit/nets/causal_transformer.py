@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from flowkit.contract import require_bool
 from flowkit.nets.attention import KeysAndValues
 from flowkit.nets.rotary import coordinates
 from flowkit.nets.transformer import Transformer
@@ -29,12 +30,12 @@ class CausalTransformer(Transformer):
 
     def __init__(self, c_in: int, c_out: int, *, reverse: bool = False, **options: Any) -> None:
         super().__init__(c_in, c_out, **options)
+        require_bool(self, reverse=reverse)
         self.reverse = reverse
         hidden = self.first.out_features
         self.start = nn.Parameter(torch.randn(hidden) / hidden**0.5)
 
     def respond(self, x: Tensor, share: Tensor | None = None) -> Tensor:
-        x, share = self.with_and_without(x, share)
         places = tuple(x.shape[2:])
         tokens = self._ordered(rearrange(x.flatten(2), "b c t -> b t c"))
         start = self.start.expand(tokens.shape[0], 1, -1)
@@ -42,7 +43,7 @@ class CausalTransformer(Transformer):
         where = self._ordered(coordinates(places, x)[None])[0]
         answer, _ = self.run(h, where, share, causal=True)
         answer = rearrange(self._ordered(answer), "b t c -> b c t")
-        return self.mixed(answer.unflatten(2, places))
+        return answer.unflatten(2, places)
 
     def decoding(
         self, places: tuple[int, ...], like: Tensor, share: Tensor | None = None

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from flowkit.conditions import Unchanged, beside, everywhere, require_places
-from flowkit.contract import HoldsCondition, exactly, frozen, repeated, require_channels
+from flowkit.contract import (
+    HoldsCondition,
+    exactly,
+    frozen,
+    repeated,
+    require_channels,
+    require_not_empty,
+)
 
 Net = Callable[..., nn.Module]
 """Makes a net (B, c_in, *S) -> (B, c_out, *S) from (c_in, c_out), see `build`."""
@@ -41,9 +48,13 @@ class Conditioner(nn.Module):
                 f"got {came}"
             )
         if cond is None:
-            return self.respond(x)
+            return self.answer(x)
         placed = everywhere(cond, x) if self.cond_places else cond
-        return self.respond(x, self.first_cond(placed))  # pyright: ignore
+        return self.answer(x, self.first_cond(placed))  # pyright: ignore
+
+    def answer(self, x: Tensor, share: Tensor | None = None) -> Tensor:
+        """`respond`, or what becomes of several responses."""
+        return self.respond(x, share)
 
     def respond(self, x: Tensor, share: Tensor | None = None) -> Tensor:
         """(B, c_out, *S), given what `first_cond` made of the condition."""
@@ -87,7 +98,7 @@ class WithShare(nn.Module, HoldsCondition):
         self.unchanged = Unchanged(net.first_cond)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net.respond(x, self.share_of(x))
+        return self.net.answer(x, self.share_of(x))
 
     def share_of(self, x: Tensor) -> Tensor:
         """What `first_cond` makes of the conditions of x (B, C, *S)."""
@@ -133,7 +144,12 @@ def build(who: object, net: Net, c_in: int, c_out: int, cond_channels: int = 0) 
 
 
 def ask(net: nn.Module, x: Tensor, cond: Tensor | None = None) -> Tensor:
-    """The net's output for x (B, c_in, *S) and a condition, in the precision of its parameters."""
+    """The net's output for x (B, c_in, *S) and a condition, in the precision of its parameters.
+
+    Raises:
+        ValueError: x has no place.
+    """
+    require_not_empty(net, x)
     dtype = _precision(net, x)
     x, cond = x.to(dtype), None if cond is None else cond.to(dtype)
     if isinstance(net, Conditioner) and net.cond_channels:

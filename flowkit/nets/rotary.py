@@ -16,7 +16,12 @@ def coordinates(sizes: tuple[int, ...], like: Tensor) -> Tensor:
 
     The whole has an area of ACROSS per axis whatever its resolution, so that places of two grids of
     one aspect ratio that cover the same spot are at the same point. float32, or like's if wider.
+
+    Raises:
+        ValueError: one of the sizes is 0.
     """
+    if any(size == 0 for size in sizes):
+        raise ValueError(f"Transformer: expected at least one place, got places {sizes}")
     dtype = torch.promote_types(like.dtype, torch.float32)
     unit = ACROSS / math.prod(sizes) ** (1 / max(len(sizes), 1))
     axes = [

@@ -67,13 +67,15 @@ class Transformer(Conditioner):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
+    def answer(self, x: Tensor, share: Tensor | None = None) -> Tensor:
+        return self.mixed(self.respond(*self.with_and_without(x, share)))
+
     def respond(self, x: Tensor, share: Tensor | None = None) -> Tensor:
-        x, share = self.with_and_without(x, share)
         places = tuple(x.shape[2:])
         where = coordinates(places, x)
         tokens = rearrange(x.flatten(2), "b c t -> b t c")
         answer, _ = self.run(self.first(tokens), where, share)
-        return self.mixed(rearrange(answer, "b t c -> b c t").unflatten(2, places))
+        return rearrange(answer, "b t c -> b c t").unflatten(2, places)
 
     def run(
         self,

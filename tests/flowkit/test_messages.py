@@ -19,6 +19,7 @@ from flowkit import (
     Bernstein,
     Bijection,
     BoundedSpline,
+    CausalTransformer,
     Chain,
     CircularSpline,
     ConvExponential,
@@ -36,12 +37,14 @@ from flowkit import (
     LipschitzNet,
     LogisticMixture,
     Logit,
+    MaskedConv,
     MixtureOfGaussians,
     OnChannels,
     Permute,
     Pointwise,
     RationalQuadraticSpline,
     Residual,
+    ResNet,
     Reversible,
     RussianRoulette,
     SigmoidScale,
@@ -49,6 +52,9 @@ from flowkit import (
     SoftplusScale,
     Squeeze,
     StandardNormal,
+    TokenAutoregressive,
+    Transformer,
+    ask,
     denoise,
     diagonal_normal,
     dropped,
@@ -599,3 +605,21 @@ def test_layout_does_not_matter():
 def test_before_initialisation_actnorm_is_the_identity_and_says_so():
     assert ActNorm(3)(X)[0].equal(X)
     assert "before\n    that the layer is the identity" in ActNorm.__doc__
+
+
+@pytest.mark.parametrize("net", [ConvNet, ResNet, Transformer, MaskedConv, LipschitzNet])
+def test_a_net_says_that_a_sample_has_no_place(net):
+    who = f"{net.__name__}: expected samples with at least one place, got"
+    with pytest.raises(ValueError, match=who):
+        ask(net(4, 4, axes=1), torch.zeros(2, 4, 0))
+
+
+def test_a_flow_says_that_a_sample_has_no_place():
+    flow = Flow(ActNorm(4))
+    with pytest.raises(ValueError, match=r"Flow: .* at least one place, got \(2, 4, 0\)"):
+        flow.log_prob(torch.zeros(2, 4, 0))
+    with pytest.raises(ValueError, match=r"Flow: expected shape=.* of sizes >= 1, got \(4, 0\)"):
+        flow.sample(shape=(4, 0))
+    layer = TokenAutoregressive(4, partial(CausalTransformer, axes=1), cond_channels=2)
+    with pytest.raises(ValueError, match=r"Transformer: expected at least one place, got .*\(0,\)"):
+        layer(torch.randn(2, 4, 3), torch.randn(2, 2, 0))

@@ -323,6 +323,32 @@ def test_guidance_is_what_it_says():
     assert all(p.requires_grad for p in flow.parameters())
 
 
+class Steeper(Transformer):
+    def respond(self, x, share=None):
+        return super().respond(3 * x, share).tanh()
+
+
+def test_a_response_of_ones_own_is_guided_too():
+    net = partial(Steeper, axes=1, **SMALL)
+    layer = awake(Coupling(2, net, cond_channels=3))
+    x, cond = draw(2, 2, 4), draw(2, 3, seed=1)
+    under, without = (layer.params(x, c) for c in (cond, torch.zeros_like(cond)))
+    strong = guided(layer, 1.5)
+    torch.testing.assert_close(strong.params(x, cond), 2.5 * under - 1.5 * without)
+    torch.testing.assert_close(strong.given(cond)(x), strong(x, cond))
+
+
+class Passing(Transformer):
+    def forward(self, x, cond=None):
+        return super().forward(x, cond).tanh()
+
+
+def test_a_forward_of_ones_own_is_not_guided_in_silence():
+    layer = Coupling(2, partial(Passing, axes=1, **SMALL), cond_channels=3)
+    with pytest.raises(ValueError, match="by respond, got Passing with a forward of its own"):
+        guided(layer, 1.0)
+
+
 def test_dropped_conditions():
     cond = {"a": torch.ones(1000, 2), "b": torch.ones(1000, 3, 4)}
     torch.manual_seed(0)
