@@ -7,12 +7,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llflow.enhancement import SURE, UNSURE
-from llflow.network.illumination import THUMBNAIL, of_averages
+from llflow.network.illumination import THUMBNAIL, Illumination, of_averages
 from llflow.network.model import Light, LLFlow
 from llflow.picture import light as linear
 from llflow.picture.highlights import KNEE
 from llflow.picture.night import CELL, share_of_cells
-from llflow.picture.preprocess import MULTIPLE, averaged, crop, network_input
+from llflow.picture.preprocess import MULTIPLE, averaged, network_input
 
 LEVELS = 256
 
@@ -33,37 +33,42 @@ class Whole(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor) -> Tensor:
-        equalized = _equalized(image)
-        low = _padded(network_input(image, equalized))
-        height, width = image.shape[2:]
-        if self.model.illumination is None:
-            return crop(self._decoded(self.model.condition(low)), height, width).clamp(0, 1)
-        light, over = self._light(image, equalized)
-        bright = self._decoded(self.model.condition(low, light, _padded(over)))
-        return _finished(image, crop(bright, height, width), light).clamp(0, 1)
-
-    def _decoded(self, cond: dict[str, Tensor]) -> Tensor:
+        cond, light = conditions(self.model, image)
         flow = self.model.flow
-        return flow.decode(flow.base(cond).mean, cond)[0]
-
-    def _light(self, image: Tensor, equalized: Tensor) -> tuple[Light, Tensor]:
-        """The light, and it over every pixel: of thumbnails lying and standing. Which of them is
-        the picture's isn't known before the picture is, and both are small."""
-        assert self.model.illumination is not None
-        height, width = image.shape[2:]
-        rows, columns = THUMBNAIL
-        lights = [
-            self.model.illumination(of_averages(averaged(image, size), averaged(equalized, size)))
-            for size in ((rows, columns), (columns, rows))
-        ]
-        lies = torch.full((1,), width) >= torch.full((1,), height)
-        mean = torch.where(lies, *(light.mean for light in lights))
-        std = torch.where(lies, *(light.std for light in lights))
-        over = torch.where(lies, *(light.over(height, width) for light in lights))
-        return Light(mean, std, lights[0].shape), over
+        bright = flow.decode(flow.base(cond).mean, cond)[0]
+        bright = _cropped(bright, *image.shape[2:])
+        if light is not None:
+            bright = _finished(image, bright, light)
+        return bright.clamp(0, 1)
 
 
-def _padded(image: Tensor) -> Tensor:
+def conditions(model: LLFlow, image: Tensor) -> tuple[dict[str, Tensor], Light | None]:
+    """`LLFlow.condition` of a whole dark picture (1, 3, H, W), and its light where there is one."""
+    equalized = _equalized(image)
+    low = padded(network_input(image, equalized))
+    if model.illumination is None:
+        return model.condition(low), None
+    light, over = _light(model.illumination, image, equalized)
+    return model.condition(low, light, padded(over)), light
+
+
+def _light(illumination: Illumination, image: Tensor, equalized: Tensor) -> tuple[Light, Tensor]:
+    """The light, and it over every pixel: of thumbnails lying and standing. Which of them is the
+    picture's isn't known before the picture is, and both are small."""
+    height, width = image.shape[2:]
+    rows, columns = THUMBNAIL
+    lights = [
+        illumination(of_averages(averaged(image, size), averaged(equalized, size)))
+        for size in ((rows, columns), (columns, rows))
+    ]
+    lies = torch.full((1,), width) >= torch.full((1,), height)
+    mean = torch.where(lies, *(light.mean for light in lights))
+    std = torch.where(lies, *(light.std for light in lights))
+    over = torch.where(lies, *(light.over(height, width) for light in lights))
+    return Light(mean, std, lights[0].shape), over
+
+
+def padded(image: Tensor) -> Tensor:
     """`preprocess.pad`; ONNX has a remainder by tensors only."""
     for axis in (2, 3):
         size = image.shape[axis]
@@ -71,6 +76,11 @@ def _padded(image: Tensor) -> Tensor:
         position = position % torch.full_like(position, 2 * size)
         image = image.index_select(axis, torch.minimum(position, 2 * size - 1 - position))
     return image
+
+
+def _cropped(image: Tensor, height: int, width: int) -> Tensor:
+    """`preprocess.crop`, as a copy whatever the size is."""
+    return image.index_select(2, torch.arange(height)).index_select(3, torch.arange(width))
 
 
 def _equalized(image: Tensor) -> Tensor:
@@ -127,7 +137,10 @@ def _share_that_is_no_night(image: Tensor) -> Tensor:
 def _thousandth(values: Tensor) -> Tensor:
     """The least of the brightest thousandth, (1,), see `highlights.number_above`."""
     values = values.flatten()
-    return values.topk(values.shape[0] // 1000 + 1).values[-1:]
+    above = values.shape[0] // 1000
+    # One more than is asked for: of a single one PyTorch makes another program.
+    highest = F.pad(values, (0, 1), value=-torch.inf).topk(above + 2).values
+    return highest.index_select(0, torch.full((1,), above))
 
 
 def _mean(image: Tensor) -> Tensor:
