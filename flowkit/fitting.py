@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import math
 import os
-import pickle
-from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,18 +15,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from flowkit import checkpoint as checkpoints
 from flowkit.conditions import batch_of, mapped, tensors_of
 from flowkit.contract import Bijection, Cond, require_bool
 from flowkit.density import Flow, initialize
 from flowkit.density.bound import LowerBound
-from flowkit.files import composition, difference, write_whole
-
-RECENT, TOO_MANY = 100, 10
-"""More than TOO_MANY of the RECENT steps that aren't finite are an error."""
-
-
-DAMAGED = pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError, ValueError
-"""What torch.load raises for a file that is cut off, or of another kind."""
+from flowkit.descent import Descent, require_range, seeded
 
 
 @dataclass
@@ -60,7 +50,7 @@ class Fitted:
 
 
 def fit(
-    density: Flow | LowerBound,
+    density: nn.Module,
     data: Tensor,
     cond: Cond = None,
     *,
@@ -86,7 +76,9 @@ def fit(
     the global random state is as before.
 
     Args:
-        density: a `Flow`, `Dequantized` or `Augmented`, on its device; changed in place.
+        density: a `Flow`, `Dequantized` or `Augmented`, on its device; changed in place. Or, with
+            `initialized`, another module whose forward(x, cond) gives (B,) log-densities of a batch
+            or bounds of them, such as an autoencoder's ELBO.
         data: (N, C, *S), finite; batches are moved to the density's device.
         cond: the conditions of these N samples, finite: a tensor (N, ...) or a mapping of such.
         validation: share of the samples that is held out, in [0, 1). 0: none; then all epochs are
@@ -114,17 +106,17 @@ def fit(
         OSError: the checkpoint can't be read or written.
         FloatingPointError: too many steps weren't finite; the weights are the last finite ones.
     """
-    _require(density, data, cond)
     require_bool("fit", anneal=anneal, initialized=initialized, progress=progress)
+    _require(density, data, cond, initialized)
     whole = {"batch": batch, "epochs": epochs, "steps": steps, "patience": patience, "seed": seed}
     for name, value in whole.items():
         optional = value is None and name in ("epochs", "steps", "patience")
         least = 0 if name == "seed" else 1
         fits = optional or (type(value) is int and value >= least)
-        _require_range(name, value, fits, f"as an integer >= {least}")
-    _require_range("validation", validation, 0 <= validation < 1, "in [0, 1)")
-    _require_range("learning_rate", learning_rate, 0 < learning_rate < math.inf, "> 0")
-    _require_range("clip", clip, clip > 0, "> 0")
+        require_range("fit", name, value, fits, f"as an integer >= {least}")
+    require_range("fit", "validation", validation, 0 <= validation < 1, "in [0, 1)")
+    require_range("fit", "learning_rate", learning_rate, 0 < learning_rate < math.inf, "> 0")
+    require_range("fit", "clip", clip, clip > 0, "> 0")
     # A checkpoint is read without numpy's numbers, which may have come.
     validation, learning_rate, clip = float(validation), float(learning_rate), float(clip)
     held, train = _split(len(data), validation, seed)
@@ -151,20 +143,21 @@ def fit(
             "seed": seed,
         }
     )
-    if path is not None and not path.parent.is_dir():
-        raise FileNotFoundError(f"fit: expected a folder for the checkpoint, got {path.parent}")
+    if path is not None:
+        checkpoints.require_folder("fit", path)
     if path is not None and path.exists():
         training.load(path, settings)
     elif not initialized:
-        with _seeded(training.device, seed, -1):
+        assert isinstance(density, Flow | LowerBound)
+        with seeded(training.device, seed, -1):
             initialize(density, *training.rows(train[:batch]))
     mode = density.training
     with tqdm(total=total, initial=record.steps, disable=not progress, unit="step") as bar:
         while record.steps < total and not training.waited(patience):
-            with _seeded(training.device, seed, len(record.train)):
+            with seeded(training.device, seed, len(record.train)):
                 batches = train[torch.randperm(len(train))].split(batch)
                 record.train.append(training.epoch(batches[: total - record.steps], bar))
-            with _seeded(training.device, seed, -2):
+            with seeded(training.device, seed, -2):
                 record.validation.append(training.validate(held))
             training.keep_the_best()
             bar.set_postfix(train=record.train[-1], validation=record.validation[-1])
@@ -180,7 +173,7 @@ class Training:
 
     def __init__(
         self,
-        density: Flow | LowerBound,
+        density: nn.Module,
         data: Tensor,
         cond: Cond,
         batch: int,
@@ -189,16 +182,10 @@ class Training:
         annealed: int | None,
     ) -> None:
         self.density, self.data, self.cond = density, data, cond
-        self.batch, self.clip = batch, clip
-        self.learning_rate, self.annealed = learning_rate, annealed
-        self.learned = [p for p in density.parameters() if p.requires_grad]
-        if not self.learned:
-            raise ValueError("fit: expected a density with parameters to learn, got none")
-        self.device = self.learned[0].device
-        self.adam = torch.optim.Adam(self.learned, lr=learning_rate)
-        self.record = Fitted()
+        self.batch, self.record = batch, Fitted()
+        self.descent = Descent("fit", density, self.record, learning_rate, clip, annealed)
+        self.device = self.descent.device
         self.best: dict[str, Tensor] = {}
-        self.recent: deque[bool] = deque(maxlen=RECENT)
 
     def rows(self, rows: Tensor) -> tuple[Tensor, Cond]:
         def some(tensor: Tensor) -> Tensor:
@@ -211,43 +198,28 @@ class Training:
         self.density.train()
         total, samples = 0.0, 0
         for rows in batches:
-            loss = -self.density(*self.rows(rows)).mean()
-            self.adam.zero_grad()
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(self.learned, self.clip)
-            finite = bool(loss.isfinite() & norm.isfinite())
-            if finite:
-                self.adam.param_groups[0]["lr"] = self.rate()
-                self.adam.step()
+            loss = -self.log_prob(rows).mean()
+            if self.descent.step(loss):
                 total, samples = total + loss.item() * len(rows), samples + len(rows)
-            self._count(finite)
             bar.update()
         return total / samples if samples else math.nan
 
-    def rate(self) -> float:
-        """The learning rate of this step."""
-        if self.annealed is None:
-            return self.learning_rate
-        return self.learning_rate * (1 + math.cos(math.pi * self.record.steps / self.annealed)) / 2
-
-    def _count(self, finite: bool) -> None:
-        self.record.steps += 1
-        self.record.skipped += not finite
-        self.recent.append(not finite)
-        if sum(self.recent) > TOO_MANY:
-            raise FloatingPointError(
-                f"fit: expected finite losses and gradients, got {sum(self.recent)} of the last "
-                f"{len(self.recent)} steps without (step {self.record.steps}); lower "
-                "learning_rate, bring the data to mean 0 and deviation 1 (Standardize, ActNorm), "
-                "or look which samples have log_prob -inf"
+    def log_prob(self, rows: Tensor) -> Tensor:
+        found = self.density(*self.rows(rows))
+        if not isinstance(found, Tensor) or found.shape != rows.shape:
+            came = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(
+                f"fit: expected a log-density for each of {len(rows)} samples from "
+                f"{type(self.density).__name__}, shape ({len(rows)},), got {came}"
             )
+        return found
 
     @torch.no_grad()
     def validate(self, held: Tensor) -> float:
         if not len(held):
             return math.nan
         self.density.eval()
-        losses = [-self.density(*self.rows(rows)).double().sum() for rows in held.split(self.batch)]
+        losses = [-self.log_prob(rows).double().sum() for rows in held.split(self.batch)]
         return (torch.stack(losses).sum() / len(held)).item()
 
     def keep_the_best(self) -> None:
@@ -265,60 +237,14 @@ class Training:
         return len(losses) - 1 - self.record.best_epoch >= patience
 
     def save(self, path: Path, settings: dict[str, Any]) -> None:
-        state = {
-            "fit": settings,
-            "composition": composition(self.density),
-            "density": self.density.state_dict(),
-            "best": self.best,
-            "adam": self.adam.state_dict(),
-            "record": asdict(self.record),
-            "recent": list(self.recent),
-        }
-        # Through memory, because torch.save hides what is wrong with the disk.
-        content = io.BytesIO()
-        torch.save(state, content)
-        write_whole(path, content.getvalue())
+        state = {"best": self.best, "record": asdict(self.record), **self.descent.state()}
+        checkpoints.write(path, settings, self.density, state)
 
     def load(self, path: Path, settings: dict[str, Any]) -> None:
-        with path.open("rb") as file:
-            content = io.BytesIO(file.read())
-        try:
-            state = torch.load(content, map_location=self.device, weights_only=True)
-            saved, text = state["fit"], state["composition"]
-        except DAMAGED as error:
-            raise ValueError(
-                f"fit: {path}: expected a checkpoint of fit, got another kind of file, or a "
-                "damaged one (checkpoint= names another)"
-            ) from error
-        if different := [name for name in settings if saved.get(name) != settings[name]]:
-            came = ", ".join(f"{n}={settings[n]} after {saved.get(n)}" for n in different)
-            raise ValueError(
-                f"fit: {path}: expected the training that the checkpoint is of, got {came} "
-                "(checkpoint= names another, or remove it to start over)"
-            )
-        found = difference(text, composition(self.density))
-        try:
-            if not found:
-                self.density.load_state_dict(state["density"])
-        except RuntimeError as error:
-            found = f"another: {error}"
-        if found:
-            raise ValueError(
-                f"fit: {path}: expected the density that the checkpoint is of, got {found}"
-            )
-        self.adam.load_state_dict(state["adam"])
+        state = checkpoints.read("fit", path, settings, self.density, self.device)
+        self.descent.load(state)
         self.best = state["best"]
         vars(self.record).update(state["record"])
-        self.recent.extend(state["recent"])
-
-
-@contextmanager
-def _seeded(device: torch.device, seed: int, part: int) -> Iterator[None]:
-    """Random numbers that depend on seed and part alone; afterwards they go on as before."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed((1_000_003 * seed + part) % 2**63)
-        yield
 
 
 def _split(samples: int, validation: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -344,12 +270,17 @@ def _digest(cond: Cond) -> str:
     return hashlib.sha256(head + content.tobytes()).hexdigest()
 
 
-def _require(density: Any, data: Any, cond: Cond) -> None:
+def _require(density: Any, data: Any, cond: Cond, initialized: bool) -> None:
     if not isinstance(density, Flow | LowerBound):
+        own = isinstance(density, nn.Module) and not isinstance(density, Bijection)
         hint = " (Flow(bijection) is one)" if isinstance(density, Bijection) else ""
-        raise TypeError(
-            f"fit: expected a Flow, Dequantized or Augmented, got {type(density).__name__}{hint}"
-        )
+        if own and not initialized:
+            hint = " (initialized=True, if its forward(x, cond) gives log-densities)"
+        if not own or not initialized:
+            raise TypeError(
+                "fit: expected a Flow, Dequantized or Augmented, got "
+                f"{type(density).__name__}{hint}"
+            )
     if not isinstance(data, Tensor):
         raise TypeError(
             f"fit: expected data as a tensor (N, C, *S), got {type(data).__name__} "
@@ -369,8 +300,3 @@ def _require(density: Any, data: Any, cond: Cond) -> None:
     for name, tensor in tensors_of(cond):
         if not tensor.isfinite().all():
             raise ValueError(f"fit: expected a finite {name}, got NaN or infinity")
-
-
-def _require_range(name: str, value: Any, fits: bool, wanted: str) -> None:
-    if not fits:
-        raise ValueError(f"fit: expected {name} {wanted}, got {value!r}")

@@ -103,6 +103,7 @@ from flowkit.nets import (
 )
 from flowkit.nets.conditioner import ask
 from flowkit.ops import ExpScale, SigmoidScale, SoftplusScale
+from flowkit.reverse_fitting import FittedReverse, fit_reverse
 from flowkit.reversible import Drifted, Reversible
 
 __all__ = [
@@ -142,6 +143,7 @@ __all__ = [
     "Example",
     "ExpScale",
     "Fitted",
+    "FittedReverse",
     "Fixed",
     "Flatten",
     "Flip",
@@ -196,6 +198,7 @@ __all__ = [
     "diagonal_normal",
     "dropped",
     "fit",
+    "fit_reverse",
     "flows",
     "guided",
     "initialize",

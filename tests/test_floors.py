@@ -17,7 +17,20 @@ FLOWKIT_FLOORS = [
     ("elementwise",),
     ("layers", "combine"),
     ("reversible", "density"),
-    ("flows", "fitting", "files", "interop", "public", "testing", "cli", "", "__main__"),
+    (
+        "flows",
+        "descent",
+        "checkpoint",
+        "fitting",
+        "reverse_fitting",
+        "files",
+        "interop",
+        "public",
+        "testing",
+        "cli",
+        "",
+        "__main__",
+    ),
 ]
 LLFLOW_FLOORS = [
     ("errors", "atomic", "memory", "settings"),

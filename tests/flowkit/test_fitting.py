@@ -28,6 +28,7 @@ from flowkit import (
     flows,
     zero_logdet,
 )
+from flowkit.descent import Descent
 
 SMALL = partial(MLP, hidden=8, depth=1)
 
@@ -133,14 +134,14 @@ class Interrupted(Exception):
 
 
 def interrupt_after(monkeypatch, steps):
-    count = fitting.Training._count
+    count = Descent.count
 
     def counted(self, finite):
         count(self, finite)
         if self.record.steps == steps:
             raise Interrupted
 
-    monkeypatch.setattr(fitting.Training, "_count", counted)
+    monkeypatch.setattr(Descent, "count", counted)
 
 
 def pixels():
@@ -293,6 +294,29 @@ def test_augmented_is_trained_too():
     record = quick(density, torch.randn(200, 1), epochs=3)
     assert record.steps == 9
     assert math.isfinite(record.best)
+
+
+class Elbo(torch.nn.Module):
+    """Of a normal distribution about 3, whose sum over a batch is asked for with `summed`."""
+
+    def __init__(self, summed=False):
+        super().__init__()
+        self.mean, self.summed = torch.nn.Parameter(torch.zeros(2)), summed
+
+    def forward(self, x, cond=None):
+        found = -(x - self.mean).square().sum(1)
+        return found.sum() if self.summed else found
+
+
+def test_a_module_of_ones_own_is_trained_if_it_needs_no_initialisation(tmp_path):
+    model, x = Elbo(), 3 + torch.randn(200, 2)
+    record = quick(model, x, epochs=30, learning_rate=0.1, initialized=True)
+    assert record.best < record.train[0] / 2
+    assert (model.mean - 3).abs().max() < 0.5
+    with pytest.raises(TypeError, match=r"got Elbo \(initialized=True, if its forward"):
+        quick(model, x)
+    with pytest.raises(ValueError, match=r"each of 64 samples from Elbo, shape \(64,\), got \(\)"):
+        quick(Elbo(summed=True), x, initialized=True)
 
 
 def test_a_bar_shows_the_losses(capsys):

@@ -16,9 +16,12 @@ CALLS = {
     ("Stripes", "odd"): flowkit.Stripes,
     ("TokenAutoregressive", "reverse"): partial(flowkit.TokenAutoregressive, 2),
     **{
-        ("fit", name): partial(fit, flows.nsf(2, steps=1), torch.randn(20, 2))
-        for fit, names in ((flowkit.fit, ("anneal", "initialized", "progress")),)
-        for name in names
+        ("fit", name): partial(flowkit.fit, flows.nsf(2, steps=1), torch.randn(20, 2))
+        for name in ("anneal", "initialized", "progress")
+    },
+    **{
+        ("fit_reverse", name): partial(flowkit.fit_reverse, flows.nsf(2, steps=1), sum, steps=1)
+        for name in ("anneal", "progress")
     },
 }
 
