@@ -289,7 +289,8 @@ class _Room:
             raise TooLittleMemory(
                 f"{height * width / 1e6:.1f} megapixels take {held / 1e6:.0f} MB twice, as read "
                 f"and as written, and {STRIP_MEMORY / 1e6:.0f} MB; the limit is "
-                f"{most / 1e6:.0f} MB (max_memory)"
+                f"{most / 1e6:.0f} MB",
+                "max_memory",
             )
         if max_memory is None:
             left = min(left, usual + (result if holds else 0))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llflow.errors import LLFlowError
+from llflow.errors import LLFlowError, OverLimit
 from llflow.memory import release
 from llflow.network.illumination import of_averages, thumbnail_size
 from llflow.network.live_bytes import LiveBytes
@@ -51,7 +51,7 @@ class NotFinite(LLFlowError, ArithmeticError):
     """The network's inverse overflowed on this picture."""
 
 
-class TooLittleMemory(LLFlowError, ValueError):
+class TooLittleMemory(OverLimit):
     """Not even the smallest tile fits into the memory that may be taken."""
 
 

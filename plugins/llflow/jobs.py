@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llflow.atomic import require_writable
-from llflow.errors import UsageError, first_line
+from llflow.errors import OverLimit, UsageError, first_line
 from llflow.picture import files, optional
 
 SUFFIX = "_bright"
@@ -264,6 +264,8 @@ def _do(
         return Outcome(job, None if other else str(error), other=other)
     except OSError as error:
         return Outcome(job, error.strerror or str(error))
+    except OverLimit as error:
+        return Outcome(job, error.by_option())
     except files.PictureError as error:
         return Outcome(job, str(error))
     try:
@@ -276,6 +278,8 @@ def _do(
         raise
     except OSError as error:
         return Outcome(job, f"{job.target} can't be written: {error.strerror or error}")
+    except OverLimit as error:
+        return Outcome(job, error.by_option())
     except (ValueError, ArithmeticError) as error:
         return Outcome(job, str(error))
     except (MemoryError, RuntimeError) as error:  # torch's word for "out of memory", too

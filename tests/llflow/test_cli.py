@@ -385,20 +385,20 @@ def test_more_pixels_than_asked_for(llflow, weights, tmp_path):
     source = picture(tmp_path / "in.png", size=(10, 10))
     code, _, err = llflow("enhance", source, "--weights", weights, "--max-pixels", 99)
     assert code == 1
-    assert err.endswith("in.png: too large: 10×10 pixels, the limit is 99 in all (max_pixels)")
+    assert err.endswith("in.png: too large: 10×10 pixels, the limit is 99 in all (--max-pixels)")
 
 
 def test_ctrl_c_leaves_whole_files(llflow, weights, tmp_path, monkeypatch):
     a, b = picture(tmp_path / "a.png"), picture(tmp_path / "b.png")
-    replaced, replace = [], os.replace
+    placed, link = [], os.link
 
     def stop_at_the_second(*names):
-        replaced.append(names)
-        if len(replaced) == 2:
+        placed.append(names)
+        if len(placed) == 2:
             raise KeyboardInterrupt
-        replace(*names)
+        link(*names)
 
-    monkeypatch.setattr(os, "replace", stop_at_the_second)
+    monkeypatch.setattr(os, "link", stop_at_the_second)
     code, _, err = llflow("enhance", a, b, tmp_path / "out", "--weights", weights)
     assert (code, err) == (130, "llflow: interrupted")
     assert files(tmp_path / "out") == ["a.png"]

@@ -1,10 +1,13 @@
 """`llflow doctor`."""
 
 import json
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
 
+from llflow.commands import doctor
 from llflow.network import checkpoint
 from llflow.picture import files, optional
 
@@ -33,8 +36,22 @@ def test_what_is_missing_is_named(llflow, monkeypatch, kind):
     monkeypatch.setattr(optional, "find_spec", lambda name: None if name == extra.package else 1)
     _, text, _ = llflow("doctor")
     assert f"{kind}: pip install 'flowkit[{extra.name}]'" in text
-    assert text.count("pip install") == 1
     assert text.count("is read\n") == 2
+
+
+def test_extras_are_named_and_what_isnt_there_is_told(llflow, monkeypatch):
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "av" else 1)
+    _, text, _ = llflow("doctor")
+    assert "            film: pip install 'flowkit[film]'\n" in text
+    assert text.count("pip install") == 1
+    assert "extras      serve, batch, " in text
+
+
+def test_every_extra_for_users_is_looked_for():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    extras = {*project["project"]["optional-dependencies"]}
+    known = {*doctor.EXTRAS} | {extra.name for extra in optional.EXTRAS.values()}
+    assert extras - known == {"testing", "benchmarks", "gallery", "docs", "dev"}
 
 
 def test_a_format_that_does_not_work_is_named(llflow, monkeypatch):

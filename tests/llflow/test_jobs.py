@@ -490,4 +490,4 @@ def test_the_pixel_limit_is_passed_on(tmp_path):
     (outcome,) = run(
         plan([picture(tmp_path / "a.png")], None, recursive=False), negative, max_pixels=11
     )
-    assert outcome.problem == "too large: 4×3 pixels, the limit is 11 in all (max_pixels)"
+    assert outcome.problem == "too large: 4×3 pixels, the limit is 11 in all (--max-pixels)"

@@ -660,6 +660,25 @@ def test_the_limit_is_the_callers(tmp_path):
         decode(tmp_path, content, max_pixels=99)
 
 
+@pytest.mark.parametrize(
+    ("mode", "file_format", "needed"),
+    [("RGB", "PNG", 300), ("RGBA", "PNG", 800), ("RGB", "WEBP", 1200), ("L", "TIFF", 100)],
+)
+def test_the_limit_of_memory_counts_what_reading_takes(tmp_path, mode, file_format, needed):
+    content = encoded(Image.new(mode, (10, 10)), file_format)
+    assert decode(tmp_path, content, max_memory=needed).image.shape == (3, 10, 10)
+    with pytest.raises(files.TooLarge, match=r"takes 0 MB.*limit is 0 MB \(max_memory\)"):
+        decode(tmp_path, content, max_memory=needed - 1)
+
+
+def test_a_gigabyte_is_read_when_that_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_MEMORY", 299)
+    content = encoded(Image.new("RGB", (10, 10)), "PNG")
+    with pytest.raises(files.TooLarge):
+        decode(tmp_path, content)
+    assert decode(tmp_path, content, max_memory=300).image.shape == (3, 10, 10)
+
+
 @pytest.mark.parametrize("file_format", ["PNG", "BMP"])
 def test_the_limit_may_be_above_pillows_own(tmp_path, monkeypatch, file_format):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)

@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,16 @@ examples:
 """
 
 PACKAGES = ("flowkit", "torch", "triton", "numpy", "pillow", "pyvips", "pyvips-binary")
+EXTRAS = {  # beside those for formats: what is imported of each
+    "film": ("av",),
+    "serve": ("fastapi", "uvicorn", "multipart"),
+    "batch": ("fsspec", "pyarrow"),
+    "ray": ("ray",),
+    "onnx": ("onnx", "onnx_ir", "onnxscript", "onnxruntime"),
+    "hub": ("huggingface_hub",),
+    "metrics": ("lpips", "kornia", "scipy", "pooch"),
+    "tensorboard": ("tensorboard",),
+}
 FEATURES = ("avx2", "avx512_f", "avx512_bf16", "amx_tile", "amx_bf16", "neon", "bf16", "sve_bf16")
 
 
@@ -54,6 +65,7 @@ def examined() -> dict[str, Any]:
         "kernels": _kernels(device),
         "formats": _formats(),
         "missing": _missing(),
+        "extras": _extras(),
         "weights": _weights(),
         "suggested": _suggested(device),
     }
@@ -141,6 +153,14 @@ def _missing() -> dict[str, str | None]:
     }
 
 
+def _extras() -> dict[str, str | None]:
+    """What has to be installed for each extra, or None where it is."""
+    return {
+        name: None if all(map(find_spec, modules)) else f"pip install 'flowkit[{name}]'"
+        for name, modules in EXTRAS.items()
+    }
+
+
 def _weights() -> dict[str, str]:
     from llflow.network import checkpoint
 
@@ -192,6 +212,9 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     lines += [
         f"            {kind}: {how or 'is read'}" for kind, how in sorted(found["missing"].items())
     ]
+    there = [name for name, how in found["extras"].items() if how is None]
+    lines.append(f"extras      {', '.join(there) or 'none of the others'} installed")
+    lines += [f"            {name}: {how}" for name, how in found["extras"].items() if how]
     lines += [f"weights     {name} {digest}" for name, digest in sorted(found["weights"].items())]
     lines.append(
         "suggested   " + " ".join(f"{name} {value}" for name, value in found["suggested"].items())

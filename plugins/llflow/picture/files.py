@@ -23,7 +23,7 @@ from PIL import BmpImagePlugin, Image
 from torch import Tensor
 
 from llflow.atomic import write_atomically
-from llflow.errors import LLFlowError, first_line
+from llflow.errors import LLFlowError, OverLimit, first_line
 from llflow.picture import containers, metadata, optional, profiles, tiff
 from llflow.picture import samples as levels
 from llflow.picture.metadata import Metadata
@@ -31,6 +31,7 @@ from llflow.picture.rows import Rows, Whole, whole
 from llflow.picture.samples import FLOAT
 
 MAX_PIXELS = 120_000_000  # cameras' largest, whose samples take less than a gigabyte
+MAX_MEMORY = 1_000_000_000  # bytes to read one with: a small file may hold much of one color
 SUFFIXES = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -51,6 +52,7 @@ BITS = {  # a channel may have
     "AVIF": (8, 10, 12),
 }
 _WITH_INKS = ("JPEG", "TIFF")
+_DECODERS_OWN = {"WEBP": 3, "AVIF": 2}  # pictures that a decoder holds beside its result, at most
 _LOADERS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "TIFF": "tiff", "AVIF": "heif"}
 _CHANNELS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3, "scrgb": 3, "rgb": 3, "cmyk": 4}
 _INTERPRETATIONS = {
@@ -75,6 +77,10 @@ logging.getLogger("pyvips").addHandler(logging.NullHandler())  # what matters, i
 
 class PictureError(LLFlowError, ValueError):
     """A file isn't a picture that can be read, or a picture can't be written as asked."""
+
+
+class TooLarge(PictureError, OverLimit):
+    """A picture has more pixels or bytes than are read."""
 
 
 class NotAPicture(PictureError):
@@ -152,11 +158,12 @@ def read(
         path: PNG, JPEG, WebP, BMP, TIFF or AVIF; with the packages for them also HEIC, JPEG XL
             and cameras' raw files (`optional.EXTRAS`).
         max_pixels: larger pictures are refused before they are decoded.
-        max_memory: so are those whose samples have more bytes, but for BMP and what needs a
-            package.
+        max_memory: so are those that take more bytes while they are read, but for BMP and what
+            needs a package; 1 GB if None.
 
     Raises:
-        PictureError: it isn't such a picture (`NotAPicture`), is damaged, or too large.
+        PictureError: it isn't such a picture (`NotAPicture`), is damaged, or too large
+            (`TooLarge`).
         OSError: the file can't be read.
     """
     path = Path(path)
@@ -211,7 +218,7 @@ def _decoded(file: BinaryIO, file_format: str, max_pixels: int, max_memory: int 
         return _decoded_bmp(file, max_pixels)
     header = _opened(file, file_format)
     _require_size(header.width, header.height, max_pixels)
-    _require_memory(header, max_memory)
+    _require_memory(header, file_format, max_memory or MAX_MEMORY)
     if file_format != "TIFF" and _value(header, "n-pages", 1) > 1:
         pages = header.get("n-pages")
         raise PictureError(f"{pages} pictures in one file; only files of one picture are read")
@@ -274,18 +281,22 @@ def _taken_for_srgb(primaries: int) -> str:
 
 def _require_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise PictureError(
-            f"too large: {width}×{height} pixels, the limit is {max_pixels:,} in all (max_pixels)"
+        raise TooLarge(
+            f"too large: {width}×{height} pixels, the limit is {max_pixels:,} in all", "max_pixels"
         )
 
 
-def _require_memory(header: Any, max_memory: int | None) -> None:
+def _require_memory(header: Any, file_format: str, max_memory: int) -> None:
     wide = {"uchar": 1, "ushort": 2}.get(header.format, 4)
-    needed = header.width * header.height * header.bands * wide
-    if max_memory is not None and needed > max_memory:
-        raise PictureError(
-            f"too large: its samples take {needed / 1e6:.0f} MB, and the limit is "
-            f"{max_memory / 1e6:.0f} MB (max_memory)"
+    opaque = header.bands <= _CHANNELS.get(header.interpretation, header.bands)
+    copies = 1 + _DECODERS_OWN.get(file_format, 0)
+    copies += _value(header, "interlaced", 0) + (not opaque)  # which is taken apart
+    needed = header.width * header.height * header.bands * wide * copies
+    if needed > max_memory:
+        raise TooLarge(
+            f"too large: reading it takes {needed / 1e6:.0f} MB, and the limit is "
+            f"{max_memory / 1e6:.0f} MB",
+            "max_memory",
         )
 
 
@@ -301,7 +312,7 @@ def _opened(file: IO[bytes], file_format: str) -> Any:
     file.seek(0)
     source = pyvips.Source.new_from_descriptor(file.fileno())
     load = getattr(pyvips.Image, f"{_LOADERS[file_format]}load_source")
-    return load(source, fail_on="truncated")
+    return load(source, fail_on="truncated", access="sequential")  # once, from top to bottom
 
 
 def _value(image: Any, name: str, default: Any) -> Any:
