@@ -147,6 +147,7 @@ def test_whatever_enhance_takes(nano, tmp_path):
         ([torch.zeros(3, 8, 9)], {}, "dark picture's size 8×8, got 9×8 for number 1"),
         ([torch.zeros(3, 8, 8) + 2], {}, r"values in \[0, 1\]"),
         ([torch.zeros(3, 8, 8)], {"noise": -1}, "noise >= 0"),
+        ([torch.zeros(3, 8, 8)], {"seed": 2**64}, "a seed of 64 bits, got 18446744073709551616"),
         ([torch.zeros(3, 8, 8)], {}, "larger than 8×8 pixels"),
     ],
 )

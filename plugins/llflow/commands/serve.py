@@ -11,6 +11,7 @@ from llflow.commands.options import (
     precision_option,
     weights_option,
 )
+from llflow.memory import prefer_huge_pages
 
 EXTRA = "flowkit[serve]"
 EPILOG = """\b
@@ -103,6 +104,7 @@ def command(
     tells of the rest. One picture is computed at a time. Everything stays on this machine, in a
     temporary folder, for half an hour. Ctrl-C ends it.
     """
+    prefer_huge_pages()
     try:
         from llflow.serve.server import listen, run
     except ModuleNotFoundError as error:

@@ -82,6 +82,10 @@ def score(
     require_model("score", model)
     if not (math.isfinite(noise) and noise >= 0):
         raise ValueError(f"score: expected noise >= 0, got {noise}")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise TypeError(f"score: expected seed as an integer, got {seed!r}")
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"score: expected a seed of 64 bits, got {seed}")
     if not results:
         raise ValueError("score: expected at least one result")
     shown = picture_of("score", dark)
