@@ -14,7 +14,6 @@ from flowkit.contract import (
     Cond,
     Example,
     Shape,
-    along_channels,
     exactly,
     require_at_least,
     require_channels,
@@ -28,7 +27,7 @@ from flowkit.elementwise import (
     apply,
     require_elementwise,
 )
-from flowkit.layers.order import levels, of_order, place_strides
+from flowkit.layers.order import levels, of_order, rounds
 from flowkit.layers.with_net import WithNet, with_folded_net
 from flowkit.nets import MADE, MaskedConv
 from flowkit.nets.conditioner import Net, build
@@ -130,16 +129,12 @@ class Autoregressive(WithNet):
 
     def inverse(self, y: Tensor, cond: Cond = None) -> tuple[Tensor, Tensor]:
         require_channels(self, y, self.channels, axes=self.axes)
-        level, last = along_channels(self.level, y), self.depth - 1
-        for axis, stride in enumerate(place_strides(y.shape[2:], self.reach), start=2):
-            index = torch.arange(y.shape[axis], device=y.device)
-            level = level + self.depth * stride * index.reshape(-1, *[1] * (y.dim() - axis - 1))
-            last += self.depth * stride * (y.shape[axis] - 1)
+        found_in, count = rounds(self.level, self.depth, y.shape[2:], self.reach)
         x, logdet = torch.zeros_like(y), zero_logdet(y)
-        for known in range(last + 1):
+        for number in range(count):
             found, logdet = apply(self.how, y, self.params(x, cond), inverse=True)
             # What isn't determined yet stays 0: it could be anything, infinity too.
-            x = found.where(level == known, x)
+            x = found.where(found_in == number, x)
         return x, logdet
 
     def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:

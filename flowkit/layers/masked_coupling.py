@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from flowkit.contract import (
@@ -22,7 +21,7 @@ from flowkit.contract import (
     wide,
 )
 from flowkit.elementwise import Affine, Elementwise, RationalQuadraticSpline, require_elementwise
-from flowkit.layers.masks import Checkerboard, Mask, Stripes
+from flowkit.layers.masks import Checkerboard, Mask, Stripes, over_channels, over_places
 from flowkit.layers.with_net import WithNet, with_folded_net
 from flowkit.nets import ConvNet, DenseNet, ResNet
 from flowkit.nets.conditioner import Net, build
@@ -72,39 +71,18 @@ class MaskedCoupling(WithNet):
                 f"MaskedCoupling: expected a mask, got the class {mask.__name__} (call it)"
             )
         self.mask = mask if callable(mask) else None
-        kept = None if callable(mask) else self._channels(mask)
+        kept = None if callable(mask) else over_channels(self, mask, channels)
         self.register_buffer("kept_channels", kept, persistent=False)
         self.how = require_elementwise(self, how)
         self.cond_channels = cond_channels
         self.net = build(self, net, channels, how.count * channels, cond_channels)
-
-    def _channels(self, mask: Sequence[int] | Tensor) -> Tensor:
-        kept = torch.as_tensor(mask)
-        if kept.shape != (self.channels,) or {*kept.tolist()} != {0, 1}:
-            raise ValueError(
-                f"MaskedCoupling: expected a mask of {self.channels} times 0 or 1, of both kinds, "
-                f"got {kept.tolist()}"
-            )
-        return kept.bool()
 
     def kept(self, x: Tensor) -> Tensor:
         """The mask m for x (B, C, *S), True for what is kept, broadcastable to x."""
         if self.kept_channels is not None:
             return along_channels(self.kept_channels, x)
         assert self.mask is not None
-        kept = self.mask(tuple(x.shape[2:]), x.device)
-        if not isinstance(kept, Tensor):
-            raise TypeError(
-                f"MaskedCoupling: expected the mask as a tensor, got {type(kept).__name__} from "
-                f"{self.mask}"
-            )
-        sizes = zip(reversed(kept.shape), reversed((1, *x.shape[1:])), strict=False)
-        if kept.dim() > x.dim() or not all(own == 1 or own == size for own, size in sizes):
-            raise ValueError(
-                f"MaskedCoupling: expected a mask that broadcasts to {tuple(x.shape[2:])}, got "
-                f"{tuple(kept.shape)} from {self.mask}"
-            )
-        return kept.bool()
+        return over_places(self, self.mask, x)
 
     def params(self, x: Tensor, cond: Cond) -> Tensor:
         return self.answer(x.where(self.kept(x), 0.0), x, cond, self.channels)

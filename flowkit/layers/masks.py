@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +66,42 @@ class Stripes:
             )
         axis = self.axis % len(places)
         return (_along(axis, places[axis], places, device) + int(self.odd)) % 2 == 0
+
+
+def over_channels(who: object, mask: Sequence[int] | Tensor, channels: int) -> Tensor:
+    """Return a mask over channels as (C,), True for those that are kept.
+
+    Raises:
+        ValueError: it isn't C times 0 or 1, of both kinds.
+    """
+    kept = torch.as_tensor(mask)
+    if kept.shape != (channels,) or {*kept.tolist()} != {0, 1}:
+        raise ValueError(
+            f"{type(who).__name__}: expected a mask of {channels} times 0 or 1, of both kinds, "
+            f"got {kept.tolist()}"
+        )
+    return kept.bool()
+
+
+def over_places(who: object, mask: Mask, x: Tensor) -> Tensor:
+    """What a mask, which anybody may have written, keeps of x (B, C, *S), broadcastable to it.
+
+    Raises:
+        TypeError: it gives no tensor.
+        ValueError: that doesn't broadcast.
+    """
+    name, kept = type(who).__name__, mask(tuple(x.shape[2:]), x.device)
+    if not isinstance(kept, Tensor):
+        raise TypeError(
+            f"{name}: expected the mask as a tensor, got {type(kept).__name__} from {mask}"
+        )
+    sizes = zip(reversed(kept.shape), reversed((1, *x.shape[1:])), strict=False)
+    if kept.dim() > x.dim() or not all(own == 1 or own == size for own, size in sizes):
+        raise ValueError(
+            f"{name}: expected a mask that broadcasts to {tuple(x.shape[2:])}, got "
+            f"{tuple(kept.shape)} from {mask}"
+        )
+    return kept.bool()
 
 
 def _along(axis: int, size: int, places: Shape, device: torch.device | None) -> Tensor:

@@ -59,6 +59,21 @@ def levels(who: object, adjacency: Tensor, channels: int) -> Tensor:
     )
 
 
+def rounds(level: Tensor, depth: int, sizes: Shape, reach: int | None) -> tuple[Tensor, int]:
+    """In which round back, from 0, each element (C, *S) is found, and how many rounds there are.
+
+    Args:
+        level: (C,), for how many steps a channel has to wait at its own place, less than `depth`.
+        reach: see `place_strides`.
+    """
+    found, count = level.reshape(-1, *[1] * len(sizes)), depth
+    for axis, (size, stride) in enumerate(zip(sizes, place_strides(sizes, reach), strict=True)):
+        index = torch.arange(size, device=level.device)
+        found = found + depth * stride * index.reshape(-1, *[1] * (len(sizes) - axis - 1))
+        count += depth * stride * (size - 1)
+    return found, count
+
+
 def place_strides(sizes: Shape, reach: int | None) -> tuple[int, ...]:
     """Steps s such that the place at index i of S has to wait for places of a smaller Σ sₖ·iₖ only.
 

@@ -24,6 +24,7 @@ from flowkit.contract import (
     require_shape,
     wide,
 )
+from flowkit.layers.exact_logdet import exact_logdet
 from flowkit.layers.russian_roulette import RussianRoulette
 from flowkit.nets import LipschitzNet
 from flowkit.nets.conditioner import Net, ask, build, fold, given
@@ -133,15 +134,7 @@ class Residual(Bijection):
         return g
 
     def _logdet(self, g: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        if self.estimator is not None:
-            return self.estimator(g, x).mean(1)
-        # Every sample D times, each time with another direction to differentiate in, and not
-        # torch.func.jacrev, which can't be exported.
-        one = torch.eye(math.prod(x.shape[1:]), dtype=x.dtype, device=x.device)
-        along = one.repeat_interleave(x.shape[0], dim=0).unflatten(1, x.shape[1:])
-        _, columns = torch.func.jvp(g, (x.repeat(len(one), *[1] * (x.dim() - 1)),), (along,))  # pyright: ignore
-        jacobian = columns.reshape(len(one), x.shape[0], len(one)).permute(1, 2, 0)
-        return torch.linalg.slogdet(one + jacobian).logabsdet
+        return exact_logdet(g, x) if self.estimator is None else self.estimator(g, x).mean(1)
 
     def shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
         return require_shape(self, shape, self.channels)
