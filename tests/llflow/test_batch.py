@@ -39,10 +39,15 @@ from llflow.picture import files
 from llflow.settings import Settings
 
 
+@pytest.fixture(scope="module")
+def folded(nano):
+    return nano.fold()
+
+
 @pytest.fixture
-def recipe(weights, nano, monkeypatch):
+def recipe(weights, folded, monkeypatch):
     """Workers have their weights at once."""
-    monkeypatch.setattr(checkpoint, "load", lambda _: nano)
+    monkeypatch.setattr(checkpoint, "load", lambda _: folded)
     return recipe_of(weights)
 
 
@@ -64,14 +69,14 @@ def whole_record(out, name="pictures"):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_folder_as_enhance_makes_it(nano, recipe, tmp_path):
+def test_a_folder_as_enhance_makes_it(folded, recipe, tmp_path):
     source = write_folder(tmp_path / "in", 3)
     (source / "a" / "notes.txt").write_text("not a picture")
     (source / "a" / ".hidden.png").write_bytes(dark(9))
     lines, _ = batch(source, tmp_path / "out", recipe)
     made = results(tmp_path / "out")
     assert list(made) == ["a/0000.png", "a/0002.png", "b/0001.png"]
-    bright = enhancement.brighten(nano.fold(), files.read(source / "b" / "0001.png"))
+    bright = enhancement.brighten(folded, files.read(source / "b" / "0001.png"))
     files.write(tmp_path / "alone.png", bright)
     assert made["b/0001.png"] == (tmp_path / "alone.png").read_bytes()
     assert whole_record(tmp_path / "out") == lines

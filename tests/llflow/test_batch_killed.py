@@ -131,8 +131,9 @@ def test_processes(source, undisturbed, tmp_path):
 
 
 @pytest.fixture
-def cluster():
+def cluster(monkeypatch):
     """Ray's, of three machines of one processor."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else it takes what others leave
     pytest.importorskip("ray", reason="pip install 'flowkit[ray]'")
     from ray.cluster_utils import Cluster
 

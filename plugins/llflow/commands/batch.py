@@ -167,9 +167,11 @@ def command(
     from llflow.batch.lead import Lead
     from llflow.batch.lock import alone
     from llflow.batch.pins import pin, require_same
-    from llflow.batch.place import Place
+    from llflow.batch.place import Place, is_address
 
     recipe = _recipe(chosen, weights, device, engine, threads, max_pixels, max_memory, record)
+    # Workers may be in another folder, on another machine.
+    source, out = (path if is_address(path) else os.path.abspath(path) for path in (source, out))
     to_shards = kind == "shards" if kind else source.endswith(".tar")
     sources.require_apart(source, out)
     pictures = sources.source_of(source, chosen.format, to_shards=to_shards)
@@ -179,7 +181,7 @@ def command(
     place = Place(out)
     listed = sources.listing(pictures)
     pins = {
-        "source": source if "://" in source else os.path.abspath(source),
+        "source": source,
         **pictures.pins(),
         **({"list of pictures": listed.sha256} if per_shard else {}),
         "results": f"shards of {per_shard}" if per_shard else "shards" if to_shards else "files",
@@ -255,8 +257,9 @@ def _engine(
     from llflow.memory import available
 
     if processes is None:
-        processors = len(os.sched_getaffinity(0)) // recipe.threads
-        there = available()
+        # Those that this process may use, where the system tells.
+        allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+        processors, there = len(allowed(0)) // recipe.threads, available()
         room = processors if there is None else there // recipe.max_memory
         processes = 1 if recipe.device == "cuda" else max(1, min(processors, room))
         if processes < processors and not hidden:
