@@ -19,5 +19,10 @@ def test_nothing_hides_a_module(package):
     for module in pkgutil.iter_modules(room.__path__):
         if module.name == "__main__":
             continue
-        importlib.import_module(f"{package}.{module.name}")
+        try:
+            importlib.import_module(f"{package}.{module.name}")
+        except ModuleNotFoundError as error:
+            if str(error.name).partition(".")[0] == "llflow":
+                raise
+            continue  # it is about a package that isn't here
         assert isinstance(getattr(room, module.name), ModuleType), f"{package}.{module.name}"
