@@ -13,7 +13,7 @@ from argparse import ArgumentParser
 import matplotlib.pyplot as plt
 import torch
 
-from flowkit import flows
+from flowkit import fit_reverse, flows
 
 torch.manual_seed(0)
 TURN = torch.linalg.qr(torch.randn(8, 8)).Q
@@ -39,17 +39,8 @@ parser.add_argument("--steps", type=int, default=600)
 arguments = parser.parse_args()
 
 flow = flows.nsf(8, steps=6)
-optimizer = torch.optim.Adam(flow.parameters())
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, arguments.steps)
-for step in range(arguments.steps):
-    x, log_q = flow.rsample_and_log_prob(num_samples=256)
-    warm = min(1.0, 0.1 + 1.5 * step / arguments.steps)
-    loss = (log_q - warm * log_density(x)).mean()
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(flow.parameters(), 10)
-    optimizer.step()
-    schedule.step()
+steps = arguments.steps
+fit_reverse(flow, log_density, steps=steps, learning_rate=3e-3, anneal=True, warm_up=0.6)
 
 with torch.no_grad():
     x, log_q = flow.rsample_and_log_prob(num_samples=20_000)

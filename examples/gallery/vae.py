@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.distributions import Bernoulli, Normal
 
-from flowkit import Chain, ConditionalNormal, Flow, flows
+from flowkit import Chain, ConditionalNormal, Flow, fit, flows
 
 parser = ArgumentParser(description=__doc__)
 parser.add_argument("--out", default="vae.png", help="where the picture goes")
@@ -40,7 +40,8 @@ class Autoencoder(nn.Module):
         log_prob = Bernoulli(logits=self.decoder(z)).log_prob(x).sum(-1)
         return log_prob + Normal(0.0, 1.0).log_prob(z).sum(-1)
 
-    def elbo(self, x):
+    def forward(self, x, cond=None):
+        """The ELBO of x (B, 64), a lower bound of log p(x)."""
         z, log_q = self.posterior.rsample_and_log_prob(self.encoder(x))
         return self.log_joint(x, z) - log_q
 
@@ -52,18 +53,12 @@ gaps, densities = {}, []
 for name, bijection in bijections.items():
     posterior = Flow(bijection, ConditionalNormal(nn.Linear, 2, cond_channels=16))
     model = Autoencoder(posterior)
-    optimizer = torch.optim.Adam(model.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, arguments.steps)
-    for _ in range(arguments.steps):
-        loss = -model.elbo(train[torch.randint(len(train), (128,))]).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    options = {"learning_rate": 5e-3, "anneal": True, "validation": 0, "initialized": True}
+    fit(model, train, steps=arguments.steps, batch=128, **options)
     with torch.no_grad():
         joint = model.log_joint(new[:, None], grid)
         evidence = joint.logsumexp(1) + 2 * math.log(0.1)
-        elbo = torch.stack([model.elbo(new) for _ in range(50)]).mean(0)
+        elbo = torch.stack([model(new) for _ in range(50)]).mean(0)
         q = posterior.given(model.encoder(new[:3])).log_prob(grid[:, None].expand(-1, 3, 2))
     gaps[name] = (evidence - elbo).mean().item()
     densities += [(joint[:3].exp(), "posterior"), (q.T.exp(), f"q, {name}")]

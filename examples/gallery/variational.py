@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch.distributions import Normal
 
-from flowkit import flows
+from flowkit import fit_reverse, flows
 
 EFFECT = torch.tensor([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
 ERROR = torch.tensor([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
@@ -45,15 +45,7 @@ arguments = parser.parse_args()
 
 torch.manual_seed(0)
 flow = flows.iaf(10, steps=3)
-optimizer = torch.optim.Adam(flow.parameters())
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, arguments.steps)
-for _ in range(arguments.steps):
-    x, log_q = flow.rsample_and_log_prob(num_samples=256)
-    loss = (log_q - log_joint(x)).mean()
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    schedule.step()
+fit_reverse(flow, log_joint, steps=arguments.steps, learning_rate=5e-3, anneal=True)
 
 with torch.no_grad():
     x, log_q = flow.rsample_and_log_prob(num_samples=20_000)
