@@ -11,7 +11,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from mutation import defects, planting, score
+from mutation import defects, planting, score, witnesses
 
 SOURCE = '''
 def scaled(x, twice=False):
@@ -107,6 +107,19 @@ def entry(planted, drawn, by_checks, by_tests, *survivors):
         "by_tests": by_tests,
         "survivors": [{"in": "f", "change": change} for change in survivors],
     }
+
+
+def test_who_calls_what_is_seen_again_once_a_file_of_it_has_changed(monkeypatch, tmp_path):
+    monkeypatch.setattr(witnesses, "ROOT", tmp_path)
+    monkeypatch.setattr(witnesses, "CALLS", tmp_path / "runs" / "calls.jsonl")
+    code = tmp_path / "a.py"
+    code.write_text("def f(): pass")
+    seen = witnesses.Witnesses([])
+    assert not seen.known
+    seen._learn(["calls", "fails"], [(0.5, ["a.py:f"]), (0.1, [])])
+    assert witnesses.Witnesses([]).known == {"calls": witnesses.Seen(0.5, frozenset({"a.py:f"}))}
+    code.write_text("def g(): pass")
+    assert not witnesses.Witnesses([]).known
 
 
 def test_the_score_weighs_files_by_how_many_mutants_they_have():

@@ -8,10 +8,11 @@ import re
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ class Witnesses:
         with CALLS.open("a") as file:
             for key, (seconds, functions) in zip(keys, found, strict=True):
                 self.known[key] = Seen(seconds, frozenset(functions))
-                file.write(json.dumps([key, seconds, functions]) + "\n")
+                file.write(json.dumps([key, seconds, functions, _digest(functions)]) + "\n")
 
 
 def _first(by_check: dict[str, pytest.Item]) -> list[pytest.Item]:
@@ -206,9 +207,18 @@ def words_of(path: Path) -> re.Pattern[str]:
 
 
 def _read() -> dict[str, Seen]:
+    """What was seen and still holds: some function was called, and its file hasn't changed."""
     known = {}
     if CALLS.exists():
         for line in CALLS.read_text().splitlines():
-            key, seconds, functions = json.loads(line)
-            known[key] = Seen(seconds, frozenset(functions))
+            key, seconds, functions, *digest = json.loads(line)
+            if functions and digest == [_digest(functions)]:
+                known[key] = Seen(seconds, frozenset(functions))
     return known
+
+
+def _digest(functions: Iterable[str]) -> str:
+    """Tells whether one of the files with these functions has changed."""
+    files = sorted({ROOT / function.partition(":")[0] for function in functions})
+    content = b"".join(file.read_bytes() for file in files if file.exists())
+    return sha256(content).hexdigest()[:16]
