@@ -32,7 +32,7 @@ class Encoding(nn.Module):
         cond, _ = conditions(self.model, dark)
         z, logdet = self.model.flow.encode(padded(bright), cond)
         away = z - self.model.flow.base(cond).mean
-        # Axis by axis: in one sum of millions of numbers the last ones are rounded away.
+        # Axis by axis: in one mean of millions of numbers the last ones are rounded away.
         square = away.square().mean(3).mean(2).mean(1)
         dimensions = z.shape[1] * z.shape[2] * z.shape[3]
         nats = (square + math.log(2 * math.pi)) / 2 - logdet / dimensions

@@ -126,13 +126,15 @@ def _graph(
 
 
 def _sum(x: Any, axes: Sequence[int], keepdim: bool = False, dtype: int | None = None) -> Any:
-    """`Tensor.sum`, one axis after the other: in one sum of millions of numbers onnxruntime rounds
-    the last ones away."""
+    """`Tensor.sum` in float64: onnxruntime adds up millions of float32 numbers one after the other,
+    which rounds the last ones away."""
     assert dtype is None
-    op = _imported("onnxscript").opset18
-    for axis in sorted((axis % len(x.shape) for axis in axes), reverse=True):
-        x = op.ReduceSum(x, op.Constant(value_ints=[axis]), keepdims=int(keepdim))
-    return x
+    op, types = _imported("onnxscript").opset18, _imported("onnx_ir").DataType
+    rounded = x.dtype is types.FLOAT
+    if rounded:
+        x = op.Cast(x, to=types.DOUBLE)
+    x = op.ReduceSum(x, op.Constant(value_ints=[*axes]), keepdims=int(keepdim))
+    return op.Cast(x, to=types.FLOAT) if rounded else x
 
 
 def running(content: bytes) -> Callable[..., Any]:
