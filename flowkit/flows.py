@@ -56,6 +56,7 @@ from flowkit.nets import (
     Transformer,
 )
 from flowkit.nets.conditioner import Net
+from flowkit.ops import SoftplusScale
 
 __all__ = [
     "flowplusplus",
@@ -85,20 +86,33 @@ def nsf(
     bins: int = 8,
     bound: float = 5.0,
 ) -> Flow:
-    """Neural spline flow: `steps` × (ActNorm, linear map, coupling by rational-quadratic splines).
+    """Neural spline flow: `steps` × (ActNorm, linear map, coupling by rational-quadratic splines),
+    behind a shift and a scale that the condition alone decides.
 
-    Beyond ±`bound` the splines are the identity; the ActNorms bring the data within. Durkan et al.,
-    2019, arXiv:1906.04032, RQ-NSF (C).
+    Beyond ±`bound` the splines are the identity; the ActNorms bring the data within. The linear
+    maps of a vector begin as a turn of the order of its channels, which leaves the edges of boxes
+    along the axes; its nets are residual, their output divided by √hidden where there is a
+    condition, which overfits later. Durkan et al., 2019, arXiv:1906.04032, RQ-NSF (C).
     """
     flow = _Composed("nsf", shape, cond, steps=steps, hidden=hidden)
     how = RationalQuadraticSpline(bins, bound)
-    net = _net(flow.places, hidden)
+    net, weight = _net(flow.places, hidden), PLU
+    if not flow.places:
+        gain = hidden**-0.5 if flow.entries else 1.0
+        net = partial(ResNet, hidden=hidden, blocks=1, gain=gain)
+        weight = partial(PLU, start=torch.eye(flow.channels).flip(0))
+
+    def centred(seen: Seen) -> Bijection:
+        assert seen is not None
+        made = _net(seen[1:], hidden) if flow.places else net
+        return Injector(flow.channels, made, Affine(SoftplusScale()), cond_channels=seen[0])
 
     def step(number: int) -> list[Bijection]:
         layer = partial(_coupling, flow.channels, flow.places, net, how, number)
-        return [*_mixed(flow.channels, PLU), *flow.on(flow.places, layer)]
+        return [*_mixed(flow.channels, weight), *flow.on(flow.places, layer)]
 
-    return flow.of(_repeated(steps, step))
+    first = flow.on(flow.places, centred) if flow.entries else []
+    return flow.of(Chain(*first, *_repeated(steps, step)))
 
 
 def maf(

@@ -111,6 +111,17 @@ def test_a_folded_one_follows_its_weight_when_it_is_moved_or_loaded(dtype):
     torch.testing.assert_close(folded(x)[1].double(), expected.expand(2), rtol=1e-6, atol=1e-6)
 
 
+def test_plu_starts_where_it_is_told():
+    start = torch.tensor([[0.0, 2.0, 1.0], [1.0, 0.0, 0.0], [0.5, 0.0, -3.0]])
+    torch.testing.assert_close(PLU(3, start=start).matrix(), start)
+    for wrong, words in (
+        (torch.eye(2), r"start \(3, 3\), got \(2, 2\)"),
+        (0 * start, "an inverse"),
+    ):
+        with pytest.raises(ValueError, match=f"PLU: expected .*{words}"):
+            PLU(3, start=wrong)
+
+
 def test_a_weight_without_its_inverse_is_refused_when_made():
     class Half(Weight):
         def matrix(self):

@@ -251,6 +251,17 @@ def test_they_refuse(call, message):
         call()
 
 
+def test_gain_is_of_the_output_and_is_told():
+    torch.manual_seed(0)
+    net, quiet = ResNet(2, 3, hidden=4), ResNet(2, 3, hidden=4, gain=0.25)
+    quiet.load_state_dict(moved(net).state_dict())
+    x = torch.randn(5, 2)
+    torch.testing.assert_close(quiet(x), 0.25 * net(x))
+    assert "gain=0.25" in str(quiet)
+    with pytest.raises(TypeError, match="ResNet: expected gain as a real number, got str"):
+        ResNet(2, 3, gain="1")
+
+
 @pytest.mark.parametrize(
     "net", [MLP, ConvNet, ResNet, DenseNet, ConvAttentionNet, LipschitzNet, MADE, MaskedConv]
 )

@@ -13,15 +13,29 @@ class PLU(Weight):
     """W = P·L·(U + diag(sign·exp(log_scale))) with a fixed permutation P and signs, L lower
     triangular with ones, U strictly upper: log|det W| = Σ log_scale, and nothing is factorised.
 
+    Args:
+        channels: C.
+        start: (C, C), what W is at first; a random orthogonal matrix if None.
+
+    Raises:
+        ValueError: `start` has another shape, or no inverse.
+
     Kingma & Dhariwal, Glow, 2018, arXiv:1807.03039, eq. 10-11.
     """
 
     permutation: Tensor
     sign: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, start: Tensor | None = None) -> None:
         super().__init__()
-        permutation, lower, upper = torch.linalg.lu(random_orthogonal(channels))
+        start = random_orthogonal(channels) if start is None else start
+        if start.shape != (channels, channels):
+            raise ValueError(
+                f"PLU: expected start ({channels}, {channels}), got {tuple(start.shape)}"
+            )
+        permutation, lower, upper = torch.linalg.lu(start)
+        if not upper.diagonal().abs().log().isfinite().all():
+            raise ValueError(f"PLU: expected start with an inverse, got {start.tolist()}")
         self.register_buffer("permutation", permutation.contiguous())
         self.register_buffer("sign", upper.diagonal().sign())
         self.lower = nn.Parameter(lower.tril(-1).contiguous())
