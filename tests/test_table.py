@@ -4,6 +4,7 @@ its page says what the records say."""
 import bz2
 import json
 import zipfile
+from dataclasses import replace
 
 import densities
 import journal
@@ -203,7 +204,7 @@ def found(values):
 
 
 def test_a_row_compares_the_seeds_that_all_flows_have():
-    part = densities.PART
+    part = replace(densities.PART, looked_at=frozenset())
     values = {peer: [0.3, 0.2, 0.4] for peer in part.tasks["rings"]}
     values |= {"flowkit": [0.1, 0.1, 0.3, 9.0], "zuko": [0.2, 0.15, 0.35]}
     row = page.Row(part, "rings", found(values))
@@ -217,9 +218,12 @@ def test_a_row_compares_the_seeds_that_all_flows_have():
     row = page.Row(part, "rings", cells)
     assert row.seeds == [1, 2]
     assert page.standing(row) == "ahead"
-    assert page.standing(
-        page.Row(part, "rings", found({p: [v[0]] for p, v in values.items()}))
-    ) == ("not known")
+    looked_at = page.Row(replace(part, looked_at=frozenset({0, 2})), "rings", found(values))
+    assert (looked_at.seeds, looked_at.looked_at) == ([1], False)
+    looked_at = page.Row(replace(part, looked_at=frozenset({0, 1, 2})), "rings", found(values))
+    assert (looked_at.seeds, looked_at.looked_at) == ([0, 1, 2], True)
+    once = found({peer: of[:1] for peer, of in values.items()})
+    assert page.standing(page.Row(part, "rings", once)) == "not known"
 
 
 def test_the_page_is_that_of_the_records():

@@ -21,8 +21,11 @@ class Part:
         tasks: the libraries' flows, by the task that they are for.
         measure: of (task, peer, seed, quick) what was found: "value", of which less is better, and
             what else is worth keeping.
+        looked_at: seeds by which our own defaults were chosen, so that they prove nothing; they are
+            shown as long as there are no others.
     """
 
     name: str
     tasks: Mapping[str, Sequence[str]]
     measure: Callable[[str, str, int, bool], Mapping[str, Any]]
+    looked_at: frozenset[int] = frozenset()

@@ -50,4 +50,6 @@ def within(simulator: Simulator, draw: Callable[[int], Tensor], count: int) -> t
     return together[:count], len(together) / drawn
 
 
-PART = Part("posteriors", {task: list(PEERS) for task in SIMULATORS}, measure)
+PART = Part(
+    "posteriors", {task: list(PEERS) for task in SIMULATORS}, measure, looked_at=frozenset({0})
+)

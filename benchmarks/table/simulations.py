@@ -23,4 +23,6 @@ def measure(task: str, peer: str, seed: int, quick: bool) -> dict[str, Any]:
     return {"value": value, **asdict(posterior.trained)}
 
 
-PART = Part("simulations", {task: list(PEERS) for task in SIMULATORS}, measure)
+PART = Part(
+    "simulations", {task: list(PEERS) for task in SIMULATORS}, measure, looked_at=frozenset({0})
+)
