@@ -514,6 +514,7 @@ def test_the_command(llflow, weights, tmp_path):
         (["in", "-"], "expected a path"),
         (["in", "nosuch://bucket"], "nosuch"),
         (["in", "out", "--weights", "gone.safetensors"], "no such file"),
+        (["in", "out", "--engine", "ray"], "ray"),
     ],
 )
 def test_what_the_command_refuses(arguments, words, llflow, weights, tmp_path, monkeypatch):

@@ -193,12 +193,13 @@ def command(
         raise click.UsageError(f"{source}: no pictures{other}; of shards, say '{source}/*.tar'.")
     if dry_run:
         return _say(pictures, listed, place, began, as_json)
+    workers = _engine(engine, recipe, out, processes, ray_address, quiet or as_json)
     with alone(place):
         if not require_same(place, pins):
             pin(place, pins)
         _clear(place)
         lead = Lead(sources.parts(pictures, per_shard), place, retry_failed=retry_failed)
-        with _engine(engine, recipe, out, processes, ray_address, quiet or as_json) as workers:
+        with workers:
             return _led(lead, workers, pictures, listed, place, max_failed, quiet, as_json)
 
 
