@@ -6,6 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from llflow.inference import (
     decode,
     predicted_light,
 )
-from llflow.memory import available
+from llflow.memory import available, given_back_at_once
 from llflow.network.model import Light, LLFlow
 from llflow.picture import files, rows
 from llflow.picture import light as linear
@@ -181,7 +182,8 @@ def brighten(
     drawing = Drawing(temperature, samples, seed, precision)
     original = picture.shown
     room = _Room.of(original, max_memory, picture.nbytes, folder)
-    bright = _averaged(model, original, drawing, tile, room, progress)
+    with nullcontext() if max_memory is None else given_back_at_once():
+        bright = _averaged(model, original, drawing, tile, room, progress)
     _expose(bright, exposure)
     return picture.with_image(_Lit(original, bright, brightness, strength))
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _LIMITS = ("memory.max", "memory.limit_in_bytes")  # of control groups, version 2 and 1
+_MMAP_THRESHOLD = -3  # glibc's number for `mallopt`
 _USED = ("memory.current", "memory.usage_in_bytes")
 
 
@@ -80,8 +83,22 @@ def prefer_huge_pages() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
+@contextmanager
+def given_back_at_once() -> Iterator[None]:
+    """Inside, tensors that are freed go back to the system, each by itself: less memory for more
+    time. glibc keeps those of up to 32 MB, and what lies between them, for others."""
+    if platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(_MMAP_THRESHOLD, 1 << 20)
+    try:
+        yield
+    finally:
+        mallopt(_MMAP_THRESHOLD, 1 << 25)
+
+
 def release() -> None:
-    """Give back to the system what was freed: glibc keeps tensors of up to 32 MB for others, and
-    what lies between them with it."""
+    """Give back to the system what was freed and kept for others."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,7 +1,10 @@
 """A picture of any size takes the memory that it may, and looks as if it took all there is."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import sizes
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -164,6 +167,17 @@ def test_less_memory_makes_smaller_tiles_of_the_same_picture(tiny, tmp_path):
     assert (small.image - enhance(tiny, picture.image)).abs().max() < 1 / 255
     with pytest.raises(TooLittleMemory, match=r"0.9 megapixels take 5 MB twice.*limit is 100 MB"):
         brighten(tiny, picture, max_memory=100_000_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("megabytes", [230, 400])
+def test_no_more_is_resident_than_may_be(tmp_path, megabytes):
+    """As `benchmarks/sizes.py` measures it."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("only Linux tells the most that was resident")
+    told = sizes.take(tmp_path, 2.0, 16, megabytes * 10**6)
+    assert told["tiles"] > 1
+    assert told["bytes"] < megabytes * 10**6
 
 
 def test_transparent_rows_are_shown_as_read_whole(tmp_path, narrow_strips):
