@@ -126,6 +126,13 @@ def test_neither_folder_nor_name(tmp_path, monkeypatch, source):
         LLFlow.from_pretrained(source)
 
 
+def test_a_path_is_never_a_name(hub, tmp_path):
+    asked = hub().asked
+    with pytest.raises(CheckpointError, match=r"no such folder$"):
+        LLFlow.from_pretrained(tmp_path.relative_to(tmp_path.parent) / "nano")
+    assert asked == []
+
+
 def test_a_revision_of_a_folder(folder):
     with pytest.raises(ValueError, match="has no revisions"):
         LLFlow.from_pretrained(folder, revision="main")

@@ -59,7 +59,9 @@ def _configuration(path: Path) -> Config | LeanConfig:
 
 def _from_hub(source: str | os.PathLike[str], revision: str | None) -> Path:
     """The folder of the hub's cache that holds both files, of one commit."""
-    if not isinstance(source, str) or not _ON_HUB.fullmatch(source):
+    if not isinstance(source, str):
+        raise CheckpointError(f"{source}: no such folder")
+    if not _ON_HUB.fullmatch(source):
         raise CheckpointError(
             f"{source}: no such folder, nor a name on the hub, which are like OWNER/MODEL"
         )
