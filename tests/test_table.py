@@ -237,11 +237,19 @@ def test_records_are_taken_over_whole_or_not(results, tmp_path, capsys):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "table_tables.jsonl").write_text('{"run": 0}\n{"of": 0, "task": "wi')
+    (elsewhere / "table_pictures.jsonl").touch()
     (results / "flow_step.json").write_text((measure.RESULTS / "flow_step.json").read_text())
     options = ["--take", str(elsewhere), "--results", str(results)]
     page.main([*options, "--page", str(tmp_path / "table.md")])
     assert (results / "table_tables.jsonl").read_text() == '{"run": 0}\n'
     assert "Not measured yet" in (tmp_path / "table.md").read_text()
+    assert not (results / "table_pictures.jsonl").exists()
+    more = '{"run": 0}\n{"of": 0, "task": "wine", "peer": "zuko", "seed": 0}\n'
+    (results / "table_tables.jsonl").write_text(more)
+    with pytest.raises(SystemExit):
+        page.main(options)
+    assert "lacks 1 of its cells, such as wine, zuko, 0" in capsys.readouterr().err
+    assert (results / "table_tables.jsonl").read_text() == more
 
 
 @pytest.mark.parametrize("name", ["diabetes", "wine", "breast_cancer", "digits"])

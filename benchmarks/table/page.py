@@ -211,6 +211,28 @@ def page(results: Path) -> str:
     return "\n".join([INTRODUCTION, verdict(rows), "", *sections])
 
 
+def take(folder: Path, results: Path) -> None:
+    """Take over records that have gone on elsewhere.
+
+    Raises:
+        ValueError: there are none, or one lacks what ours has.
+    """
+    taken = [path for path in sorted(folder.glob("table_*.jsonl")) if runs(path)]
+    if not taken:
+        raise ValueError(f"expected table_*.jsonl in --take, found none in {folder}")
+    for path in taken:
+        lacking = cells(results / path.name).keys() - cells(path).keys()
+        if lacking:
+            raise ValueError(
+                f"expected {path} to go on from ours, it lacks {len(lacking)} of its cells, "
+                f"such as {', '.join(map(str, min(lacking)))}"
+            )
+    for path in taken:
+        whole = path.read_bytes()
+        whole = whole[: whole.rfind(b"\n") + 1]
+        write_atomically(results / path.name, lambda file, whole=whole: file.write(whole))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -220,13 +242,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--take", type=Path, metavar="FOLDER", help="take over its records first")
     args = parser.parse_args(argv)
     if args.take:
-        taken = sorted(args.take.glob("table_*.jsonl"))
-        if not taken:
-            parser.error(f"expected table_*.jsonl in --take, found none in {args.take}")
-        for path in taken:
-            whole = path.read_bytes()
-            whole = whole[: whole.rfind(b"\n") + 1]
-            write_atomically(args.results / path.name, lambda file, whole=whole: file.write(whole))
+        try:
+            take(args.take, args.results)
+        except ValueError as error:
+            parser.error(str(error))
     text = page(args.results)
     write_atomically(args.page, lambda file: file.write(text.encode()))
     print(text.partition("\n## ")[0])
