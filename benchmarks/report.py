@@ -27,6 +27,7 @@ ORDER = (
     "samples",
     "memory",
     "enhance",
+    "sizes",
     "training_step",
     "training_throughput",
     "coupling",
@@ -199,7 +200,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_atomically(
                 plot_file, lambda f, figure=figure: figure.savefig(f, format="png", dpi=100)
             )
-        text = detail(record, plot_file.name if figure is not None else None)
+        drawn = args.results / plot_file.name  # by the benchmark itself
+        if figure is None and drawn.exists():
+            write_atomically(plot_file, lambda f, drawn=drawn: f.write(drawn.read_bytes()))
+        shown = figure is not None or drawn.exists()
+        text = detail(record, plot_file.name if shown else None)
         _write(folder / f"{record['name']}.md", text)
     _write(args.page, page(records, folder.name))
     print(measure.markdown(measure.shown_targets(targets(records))))

@@ -78,8 +78,8 @@ def _cached(folder: Path) -> int:
 
 def prefer_huge_pages() -> None:
     """Let PyTorch, if it isn't imported yet, ask the system for its largest pages, unless the
-    environment says otherwise: a large picture's tensors come and go, and in pages of 4 KB that may
-    take as long as what is computed. For programs; a library leaves the environment alone."""
+    environment says otherwise: a large picture's tensors then begin on pages of their own, and
+    less lies between them. For programs; a library leaves the environment alone."""
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
