@@ -51,7 +51,7 @@ the best of the others, seed by seed: below 0 flowkit is ahead, and level with i
 holds 0. Less is better in every table.
 
 The defaults of `flows.nsf` were chosen by seed 0 of the simulators and of the checkerboard, among
-nine compositions; of the other libraries' flows one each was tried. So seed 0 proves nothing there.
+ten compositions; of the other libraries' flows one each was tried. So seed 0 proves nothing there.
 It is shown, as "looked at", until a row has another seed.
 """
 
