@@ -76,7 +76,8 @@ def recipe_of(weights, **changes):
 
 
 class Here:
-    """One worker, in this process, which dies at a picture as often as `deaths` says by key."""
+    """One worker, in this process, which dies at a picture as often as `deaths` says by key, or
+    right after it, if that is "after"."""
 
     size = 1
 
@@ -105,6 +106,10 @@ class Here:
             return [(number, Finished())]
         if isinstance(event, Began):
             self.begun.append(event.key)
+            if self.deaths.get(event.key) == "after":
+                del self.deaths[event.key]
+                self._at = None
+                return [(number, event), (number, next(work)), (number, Died("killed"))]
             if self.deaths.get(event.key):
                 self.deaths[event.key] -= 1
                 self._at = None

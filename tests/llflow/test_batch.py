@@ -242,6 +242,15 @@ def test_a_picture_at_which_workers_die(kind, recipe, tmp_path):
     assert results(tmp_path / "out") == results(tmp_path / "once")
 
 
+def test_a_worker_that_dies_after_its_picture(kind, recipe, tmp_path):
+    source, how, broken = kind
+    keys = list(status_of(batch(source, tmp_path / "once", recipe, **how)[0]))
+    dies = dict.fromkeys((keys[0], keys[-1], broken), "after")
+    lines, begun = batch(source, tmp_path / "out", recipe, dies=dies, **how)
+    assert sorted(begun) == sorted(line["key"] for line in lines) == sorted(keys)
+    assert results(tmp_path / "out") == results(tmp_path / "once")
+
+
 def test_killed_between_the_rename_and_the_record(recipe, tmp_path, monkeypatch):
     source, out = tmp_path / "train.tar", tmp_path / "out"
     source.write_bytes(shard_of(range(3)))

@@ -56,6 +56,7 @@ class Lead:
         self._files = Record(out, "pictures", retry_failed=retry_failed)
         self._shards = Record(out, "shards", retry_failed=retry_failed)
         self._waiting: deque[Part] = deque()
+        self._last: deque[Part] = deque()
         self._at_work: dict[int, _Work] = {}
         self._open: dict[str, Record] = {}
         self._deaths: Counter[tuple[str, str]] = Counter()
@@ -107,8 +108,11 @@ class Lead:
         """Whether a part waits, after the next one has been looked for."""
         while not self._waiting:
             part = next(self._parts, None)
-            if part is None:
+            if part is None and not self._last:
                 return False
+            if part is None:
+                self._waiting.append(self._last.popleft())
+                break
             ended = self._files.ended if _is_file(part) else self._shards.ended
             if part.name in ended:
                 self.over += 1
@@ -193,6 +197,9 @@ class Lead:
                 )
         if work is None:
             return
+        if _is_file(work.part) and work.part.name in work.record.ended:
+            self._close(work)  # it died between its last word and the next
+            return
         if key is not None and event.to_blame:
             self._deaths[work.part.name, key] += 1
             if self._deaths[work.part.name, key] >= DEATHS:
@@ -203,7 +210,8 @@ class Lead:
                 if _is_file(work.part):
                     self._close(work)
                     return
-        self._waiting.append(work.part)
+        # What a worker died of is best done when there is little beside it.
+        (self._last if event.to_blame else self._waiting).append(work.part)
 
 
 def _is_file(part: Part) -> bool:

@@ -48,13 +48,14 @@ class Record:
         self.pictures: dict[str, tuple[int, int]] = {}
         self.grown: tuple[str, int] | None = None
         self._file: int | None = None
+        self._whole: int | None = None  # what to cut a half line off at, once this is to write
         self._waiting: list[bytes] = []
         self._since = time.monotonic()
         if out.local is not None:
             path = out.local / f"{self._name}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-            os.truncate(self._file, self._load_file(str(path)))
+            self._whole = self._load_file(str(path))
         else:
             self._pieces = self._there()
             for piece in self._pieces:
@@ -71,6 +72,9 @@ class Record:
         content = json.dumps(line).encode() + b"\n"
         self._see(content, self._name)
         if self._file is not None:
+            if self._whole is not None:  # who only reads may do so while another writes
+                os.truncate(self._file, self._whole)
+                self._whole = None
             os.write(self._file, content)
         self._waiting.append(content)
 

@@ -26,7 +26,7 @@ class Shards:
     kind = "shards"
 
     def __init__(self, pattern: str, file_format: str | None, to_shards: bool) -> None:
-        folder, names = _split(pattern)
+        folder, names = split(pattern)
         self.place, self._format, self._to_shards = Place(folder), file_format, to_shards
         self.names = self.place.glob(names)
         if not self.names:
@@ -47,8 +47,8 @@ class Shards:
             )
 
 
-def _split(pattern: str) -> tuple[str, str]:
-    """A folder without `*`, and what is below it."""
+def split(pattern: str) -> tuple[str, str]:
+    """A folder without `*` of shards' pattern, and what is below it."""
     parts = pattern.split("/")
     plain = next((i for i, part in enumerate(parts) if set(part) & {*"*?["}), len(parts) - 1)
     folder, names = "/".join(parts[:plain]), "/".join(parts[plain:])

@@ -13,7 +13,7 @@ from llflow.batch.folder import Folder
 from llflow.batch.manifest import Manifest
 from llflow.batch.part import Item, Part
 from llflow.batch.place import Place, is_address, opened
-from llflow.batch.shards import Shards
+from llflow.batch.shards import Shards, split
 from llflow.errors import UsageError
 
 Source = Folder | Manifest | Shards
@@ -41,11 +41,15 @@ def source_of(address: str, file_format: str | None, *, to_shards: bool) -> Sour
 
 
 def require_apart(source: str, out: str) -> None:
-    """Refuse results within the folder that they are made of.
+    """Refuse results within the folder that they are made of, or below that of shards in folders.
 
     Raises:
         UsageError: they would be.
     """
+    if source.endswith(".tar"):
+        source, names = split(source)
+        if "/" not in names:
+            return
     inner, outer = (
         path if is_address(path) else os.path.realpath(path) for path in (out, source.rstrip("/"))
     )

@@ -21,12 +21,11 @@ from llflow.batch.place import Place
 from llflow.batch.recipe import Recipe
 from llflow.batch.results import Files, Results, Shard
 from llflow.batch.shards import DamagedShard, Member, members
-from llflow.errors import LLFlowError, first_line
+from llflow.errors import LLFlowError, OverLimit, first_line
 from llflow.network import checkpoint
 from llflow.picture import files, history
 
 SCRATCH = f"{STATE}/scratch"
-BITS = {"8": 8, "16": 16, "32f": files.FLOAT, None: None}
 # Of a name, not of a disk: other pictures can be written.
 OF_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
 OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # to which pictures are copied to be read
@@ -108,7 +107,7 @@ class Worker:
     def _done(self, member: Member, item: Item, results: Results, folder: Path) -> dict[str, Any]:
         """What became of a picture that isn't known to fail."""
         recipe, settings = self._recipe, self._recipe.settings
-        output = {"bits": BITS[settings.depth], "quality": settings.quality}
+        output: dict[str, Any] = {"bits": settings.bits, "quality": settings.quality}
         file = folder / f"result{Path(item.target).suffix}"
         try:
             source = member.fetch()
@@ -146,6 +145,8 @@ class Worker:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, OverLimit):
+        return error.by_option()
     if isinstance(error, LLFlowError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
