@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from llflow.batch.lead import Lead
     from llflow.batch.place import Place
     from llflow.batch.recipe import Recipe
-    from llflow.batch.source import Source
+    from llflow.batch.source import Listing, Source
     from llflow.settings import Settings
 
 MAX_MEMORY = 2_000_000_000  # bytes, whatever the machine has: tiles depend on it
@@ -276,7 +276,7 @@ def _clear(place: Place) -> None:
         shutil.rmtree(place.local / SCRATCH, ignore_errors=True)
 
 
-def _say(pictures: Source, listed: Any, place: Place, began: bool, as_json: bool) -> int:
+def _say(pictures: Source, listed: Listing, place: Place, began: bool, as_json: bool) -> int:
     """What would be done."""
     from llflow.batch.lead import Lead
 
@@ -308,7 +308,7 @@ def _led(
     lead: Lead,
     workers: Engine,
     pictures: Source,
-    listed: Any,
+    listed: Listing,
     place: Place,
     max_failed: int | None,
     quiet: bool,
