@@ -283,7 +283,7 @@ def test_a_net_without_units_would_see_nothing(net):
     + [(partial(kind, axes=n), (3,) * n) for kind in TRANSFORMERS for n in AXES],
 )
 def test_every_net_answers_under_autocast(net, places):
-    module, x = moved(net(2, 2, cond_channels=3)), torch.randn(2, 2, *places)
+    module, x = moved(net(2, 2, cond_channels=3), by=0.1), torch.randn(2, 2, *places)
     cond = torch.randn(2, 3)
     with torch.autocast("cpu", torch.bfloat16):
         under = module(x, cond)
