@@ -3,6 +3,7 @@ its page says what the records say."""
 
 import bz2
 import json
+import math
 import zipfile
 from dataclasses import replace
 
@@ -109,6 +110,15 @@ def test_every_flow_of_vectors_learns_and_draws(name, cond):
     assert draws.isfinite().all()
 
 
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_seed_makes_the_same_flow_again(name):
+    def made():
+        torch.manual_seed(3)
+        return FLOWS[name](4, 2).module.state_dict()
+
+    torch.testing.assert_close(made(), made(), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("name", pictures.PEERS)
 def test_every_glow_is_a_density_of_pictures(name):
     torch.manual_seed(0)
@@ -179,8 +189,12 @@ def test_a_run_goes_on_and_its_page_says_what_was_found(results, monkeypatch, ca
     last = json.loads((results / "table_densities.jsonl").read_text().splitlines()[-1])
     assert last["failed"] == "RuntimeError: broken"
     assert last["seed"] == 1
+    parts["densities"] = replace(parts["densities"], measure=lambda *cell: {"value": math.inf})
+    run.main(["--quick", "--results", str(results), "--seeds", "3", "--part", "densities"])
+    last = json.loads((results / "table_densities.jsonl").read_text().splitlines()[-1])
+    assert last["failed"] == "Diverged: expected finite figures, got {'value': inf}"
     assert str(tmp_path) not in first
-    assert capsys.readouterr().out.count("rings, zuko") == 2
+    assert capsys.readouterr().out.count("rings, zuko") == 3
 
 
 def test_what_cannot_be_asked_of_a_run(results, capsys):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import density
 import FrEIA.framework
 import FrEIA.modules
+import numpy as np
 import torch
 from density import Density
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ def spline(dims: int, cond: int) -> Density:
             nn.Linear(density.HIDDEN, c_out),
         )
 
+    _seeded()
     flow = FrEIA.framework.SequenceINN(dims)
     for _ in range(2 * density.STEPS):
         given = {"cond": 0, "cond_shape": (cond,)} if cond else {}
@@ -37,6 +39,11 @@ def spline(dims: int, cond: int) -> Density:
         return flow(torch.randn(count, dims), c=given, rev=True)[0]
 
     return Density(flow, log_prob, sample)
+
+
+def _seeded() -> None:
+    """FrEIA draws its permutations by numpy, which `torch.manual_seed` leaves alone."""
+    np.random.seed(torch.initial_seed() % 2**32)
 
 
 class Scales(nn.Module):
@@ -85,5 +92,6 @@ def _normal(z: Tensor) -> Tensor:
 
 
 def glow(shape: tuple[int, int, int]) -> Density:
+    _seeded()
     flow = Scales(shape)
     return Density(flow, flow.log_prob, lambda cond, count: flow.sample(count))

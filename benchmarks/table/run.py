@@ -10,6 +10,7 @@ and library, then seed 1, and so on, so that it can be stopped at any time and s
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 import traceback
@@ -24,6 +25,7 @@ import simulations
 import tables
 import torch
 from journal import Cell, Journal, cells
+from likelihood import Diverged
 from part import Part
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -87,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         began = time.process_time()
         try:
             found = part.measure(*cell, args.quick)
+            if not all(map(math.isfinite, found.values())):
+                raise Diverged(f"expected finite figures, got {found}")
         except Exception as error:  # what a library raises is a result of it
             traceback.print_exc()
             found = {"failed": f"{type(error).__name__}: {error}"}
