@@ -482,6 +482,26 @@ def test_sources_that_are_none(tmp_path):
     sources.require_apart(str(tmp_path / "out"), str(tmp_path / "out2"))
 
 
+def test_results_of_shards_are_none_of_the_next_start(tmp_path):
+    for within in ("**/*.tar", "*/s.tar"):
+        with pytest.raises(UsageError, match="taken for pictures"):
+            sources.require_apart(str(tmp_path / within), str(tmp_path / "out"))
+    sources.require_apart(str(tmp_path / "s*.tar"), str(tmp_path / "out"))
+    sources.require_apart(str(tmp_path / "in" / "*" / "s.tar"), str(tmp_path / "out"))
+
+
+def test_who_only_reads_a_record_leaves_it_alone(tmp_path):
+    out = Place(str(tmp_path))
+    record = Record(out, "pictures")
+    record.add({"key": "a", "status": "done"})
+    record.close()
+    path = tmp_path / ".batch" / "record" / "pictures.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"key": "b"')  # as one is that is just being written
+    before = path.read_bytes()
+    assert Lead(iter(()), out).counts() == (1, 0)
+    assert path.read_bytes() == before
+
+
 def test_the_command(llflow, weights, tmp_path):
     """One process beside this one."""
     source, out = write_folder(tmp_path / "in", 2), tmp_path / "out"
@@ -502,6 +522,11 @@ def test_the_command(llflow, weights, tmp_path):
     assert lines == whole_record(out)
     code, said, _ = llflow(*call, "--dry-run")
     assert said == "3 pictures in all, 2 done and 1 failed before, 0 to do\n"
+    code, said, _ = llflow(*call, "--dry-run", "--retry-failed")
+    assert said == "3 pictures in all, 2 done and 1 failed before, 1 to do\n"
+    (source / "a" / "bad.png").rename(source / "a" / "other.png")
+    code, said, _ = llflow(*call, "--dry-run")
+    assert said == "3 pictures in all, 2 done and 1 failed before, 1 to do\n"
     code, _, problem = llflow(*call, "--brightness", "0.5")
     assert code == 2
     assert "began with brightness 0.0, and now it is 0.5" in problem

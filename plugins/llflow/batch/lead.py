@@ -104,6 +104,14 @@ class Lead:
         """Parts that are over, those under way by their shares."""
         return self.over + sum(work.share for work in self._at_work.values())
 
+    def left(self) -> int:
+        """How many pictures (or shards, if parts are shards) haven't ended; there is no `run`
+        after that."""
+        return sum(len(part.items) or 1 for part in self._parts if not self._has_ended(part))
+
+    def _has_ended(self, part: Part) -> bool:
+        return part.name in (self._files.ended if _is_file(part) else self._shards.ended)
+
     def _is_more(self) -> bool:
         """Whether a part waits, after the next one has been looked for."""
         while not self._waiting:
@@ -113,8 +121,7 @@ class Lead:
             if part is None:
                 self._waiting.append(self._last.popleft())
                 break
-            ended = self._files.ended if _is_file(part) else self._shards.ended
-            if part.name in ended:
+            if self._has_ended(part):
                 self.over += 1
             else:
                 self._waiting.append(part)

@@ -192,7 +192,11 @@ def command(
         other = f", only {listed.others} files of other kinds" if listed.others else ""
         raise click.UsageError(f"{source}: no pictures{other}; of shards, say '{source}/*.tar'.")
     if dry_run:
-        return _say(pictures, listed, place, began, as_json)
+        left = listed.count
+        if began:
+            parts = sources.parts(pictures, per_shard)
+            left = Lead(parts, place, retry_failed=retry_failed).left()
+        return _say(pictures, listed, place, began, left, as_json)
     workers = _engine(engine, recipe, out, processes, ray_address, quiet or as_json)
     with alone(place):
         if not require_same(place, pins):
@@ -276,7 +280,9 @@ def _clear(place: Place) -> None:
         shutil.rmtree(place.local / SCRATCH, ignore_errors=True)
 
 
-def _say(pictures: Source, listed: Listing, place: Place, began: bool, as_json: bool) -> int:
+def _say(
+    pictures: Source, listed: Listing, place: Place, began: bool, left: int, as_json: bool
+) -> int:
     """What would be done."""
     from llflow.batch.lead import Lead
 
@@ -286,7 +292,7 @@ def _say(pictures: Source, listed: Listing, place: Place, began: bool, as_json: 
         lead = Lead(iter(()), place)
         done, failed = lead.shards() if name == "shards" else lead.counts()
     said = {"kind": pictures.kind, name: listed.count, "done": done, "failed": failed}
-    said |= {"to do": listed.count - done - failed, "other files": listed.others}
+    said |= {"to do": left, "other files": listed.others}
     if as_json:
         click.echo(json.dumps(said))
         return 0
