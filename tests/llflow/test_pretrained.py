@@ -133,6 +133,13 @@ def test_a_path_is_never_a_name(hub, tmp_path):
     assert asked == []
 
 
+def test_a_file_is_never_a_name(hub, folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    for source in (f"{folder.name}/model.safetensors", folder / "model.safetensors"):
+        with pytest.raises(CheckpointError, match="expected a folder, got a file"):
+            LLFlow.from_pretrained(source)
+
+
 def test_a_revision_of_a_folder(folder):
     with pytest.raises(ValueError, match="has no revisions"):
         LLFlow.from_pretrained(folder, revision="main")

@@ -59,6 +59,8 @@ def _configuration(path: Path) -> Config | LeanConfig:
 
 def _from_hub(source: str | os.PathLike[str], revision: str | None) -> Path:
     """The folder of the hub's cache that holds both files, of one commit."""
+    if Path(source).exists():
+        raise CheckpointError(f"{source}: expected a folder, got a file; llflow.load reads those")
     if not isinstance(source, str):
         raise CheckpointError(f"{source}: no such folder")
     if not _ON_HUB.fullmatch(source):
