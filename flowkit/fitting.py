@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from flowkit import checkpoint as checkpoints
 from flowkit.conditions import batch_of, mapped, tensors_of
-from flowkit.contract import Bijection, Cond, require_bool
+from flowkit.contract import Bijection, Cond, require_bool, require_real
 from flowkit.density import Flow, initialize
 from flowkit.density.bound import LowerBound
 from flowkit.descent import Descent, require_range, seeded
@@ -114,6 +114,7 @@ def fit(
         least = 0 if name == "seed" else 1
         fits = optional or (type(value) is int and value >= least)
         require_range("fit", name, value, fits, f"as an integer >= {least}")
+    require_real("fit", validation=validation, learning_rate=learning_rate, clip=clip)
     require_range("fit", "validation", validation, 0 <= validation < 1, "in [0, 1)")
     require_range("fit", "learning_rate", learning_rate, 0 < learning_rate < math.inf, "> 0")
     require_range("fit", "clip", clip, clip > 0, "> 0")

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flowkit import checkpoint as checkpoints
-from flowkit.contract import Bijection, Shape, require_bool
+from flowkit.contract import Bijection, Shape, require_bool, require_real
 from flowkit.density import Flow
 from flowkit.descent import Descent, require_range, seeded
 
@@ -105,6 +105,7 @@ def fit_reverse(
     for name, value, least in (("steps", steps, 1), ("samples", samples, 1), ("seed", seed, 0)):
         fits = type(value) is int and value >= least
         require_range(who, name, value, fits, f"as an integer >= {least}")
+    require_real(who, warm_up=warm_up, learning_rate=learning_rate, clip=clip)
     require_range(who, "warm_up", warm_up, 0 <= warm_up <= 1, "in [0, 1]")
     require_range(who, "learning_rate", learning_rate, 0 < learning_rate < math.inf, "> 0")
     require_range(who, "clip", clip, clip > 0, "> 0")

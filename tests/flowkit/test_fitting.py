@@ -336,6 +336,7 @@ def test_a_bar_shows_the_losses(capsys):
         ({"patience": 0}, "expected patience as an integer >= 1, got 0"),
         ({"learning_rate": 0.0}, "expected learning_rate > 0"),
         ({"clip": math.nan}, "expected clip > 0"),
+        ({"clip": None}, "fit: expected clip as a real number, got NoneType"),
         ({"cond": torch.zeros(3, 1)}, "a condition for each of 400 samples, got one for 3"),
         ({"cond": {"a": torch.full((400, 1), math.inf)}}, "expected a finite condition"),
         ({"batch": np.int64(8)}, r"batch as an integer >= 1, got np.int64\(8\)"),

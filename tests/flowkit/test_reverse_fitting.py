@@ -151,6 +151,7 @@ def test_a_bar_shows_the_elbo(capsys):
         ({"warm_up": 1.5}, r"expected warm_up in \[0, 1\], got 1.5"),
         ({"learning_rate": 0.0}, "expected learning_rate > 0"),
         ({"clip": math.nan}, "expected clip > 0"),
+        ({"warm_up": "0.3"}, "fit_reverse: expected warm_up as a real number, got str"),
         ({"seed": -1}, "expected seed as an integer >= 0"),
     ],
 )
