@@ -426,6 +426,14 @@ def test_a_name_that_is_too_long_is(recipe, tmp_path):
     assert "File name too long" in lines[0]["reason"]
 
 
+def test_a_limit_is_named_as_its_option(recipe, tmp_path):
+    source = write_folder(tmp_path / "in", 1)
+    small = type(recipe)(**{**vars(recipe), "max_pixels": 100})
+    lines, _ = batch(source, tmp_path / "out", small)
+    reason = "too large: 16×16 pixels, the limit is 100 in all (--max-pixels)"
+    assert lines[0]["reason"] == reason
+
+
 class Dying(Here):
     """Its workers die before they begin, or can't."""
 
