@@ -551,7 +551,8 @@ def test_the_command(llflow, weights, tmp_path):
         (["in", "in/out"], "taken for pictures"),
         (["in", "in"], "taken for pictures"),
         (["in", "used"], "has files"),
-        (["empty", "out"], "no pictures"),
+        (["empty", "out"], "empty: no pictures; of shards, say '"),
+        (["empty.jsonl", "out"], "empty.jsonl: no pictures. "),
         (["in", "out", "--per-shard", "2"], "--per-shard is for --as shards"),
         (["in", "-"], "expected a path"),
         (["in", "nosuch://bucket"], "nosuch"),
@@ -563,6 +564,7 @@ def test_what_the_command_refuses(arguments, words, llflow, weights, tmp_path, m
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "in", 1)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.jsonl").touch()
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "mine.jpg").touch()
     before = sorted(tmp_path.rglob("*"))

@@ -190,7 +190,8 @@ def command(
     began = require_same(place, pins)
     if not listed.count:
         other = f", only {listed.others} files of other kinds" if listed.others else ""
-        raise click.UsageError(f"{source}: no pictures{other}; of shards, say '{source}/*.tar'.")
+        hint = f"; of shards, say '{source}/*.tar'" if pictures.kind == "folder" else ""
+        raise click.UsageError(f"{source}: no pictures{other}{hint}.")
     if dry_run:
         left = listed.count
         if began:
