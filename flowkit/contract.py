@@ -284,6 +284,16 @@ def require_real(who: object, **values: float) -> None:
             )
 
 
+def require_range(who: object, name: str, value: Any, fits: bool, wanted: str) -> None:
+    """Raise unless an argument fits.
+
+    Raises:
+        ValueError: it doesn't.
+    """
+    if not fits:
+        raise ValueError(f"{_name(who)}: expected {name} {wanted}, got {value!r}")
+
+
 def require_bool(who: object, **values: bool) -> None:
     """Raise unless each of `values`, by the names of the arguments, is True or False.
 

@@ -101,13 +101,3 @@ def seeded(device: torch.device, seed: int, part: int) -> Iterator[None]:
     with torch.random.fork_rng(devices):
         torch.manual_seed((1_000_003 * seed + part) % 2**63)
         yield
-
-
-def require_range(who: str, name: str, value: Any, fits: bool, wanted: str) -> None:
-    """Raise unless an argument fits.
-
-    Raises:
-        ValueError: it doesn't.
-    """
-    if not fits:
-        raise ValueError(f"{who}: expected {name} {wanted}, got {value!r}")

@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from flowkit import checkpoint as checkpoints
 from flowkit.conditions import batch_of, mapped, tensors_of
-from flowkit.contract import Bijection, Cond, require_bool, require_real
+from flowkit.contract import Bijection, Cond, require_bool, require_range, require_real
 from flowkit.density import Flow, initialize
 from flowkit.density.bound import LowerBound
-from flowkit.descent import Descent, require_range, seeded
+from flowkit.descent import Descent, seeded
 
 
 @dataclass

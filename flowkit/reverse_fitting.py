@@ -13,9 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flowkit import checkpoint as checkpoints
-from flowkit.contract import Bijection, Shape, require_bool, require_real
+from flowkit.contract import Bijection, Shape, require_bool, require_range, require_real
 from flowkit.density import Flow
-from flowkit.descent import Descent, require_range, seeded
+from flowkit.descent import Descent, seeded
 
 SAVED_EVERY = 100  # steps
 
