@@ -240,6 +240,15 @@ def test_a_row_compares_the_seeds_that_all_flows_have():
     assert page.standing(page.Row(part, "rings", once)) == "not known"
 
 
+def test_the_page_says_what_failed(tmp_path):
+    record = Journal(tmp_path / "table_densities.jsonl", {})
+    record.append(Cell("rings", "FrEIA", 0), {"failed": "it did"})
+    record.file.close()
+    text, rows = page.section(densities.PART, densities, record.path)
+    assert not rows
+    assert text.count("rings") == text.count("Failed: rings (FrEIA).") == 1
+
+
 def test_the_page_is_that_of_the_records():
     assert page.PAGE.read_text() == page.page(measure.RESULTS)
 

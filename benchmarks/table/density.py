@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 HIDDEN, STEPS, BINS, BOUND = 64, 5, 8, 5.0
-"""Of every spline flow: two hidden layers of so many, so many maps, bins on ±BOUND."""
+"""Of every spline flow: hidden layers of so many (two, in residual nets three), so many maps, bins
+on ±BOUND."""
 LEVELS, GLOW_STEPS = 2, 6
 """Of every Glow; its nets have HIDDEN channels."""
 
