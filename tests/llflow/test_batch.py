@@ -554,6 +554,8 @@ def test_the_command(llflow, weights, tmp_path):
         (["empty", "out"], "empty: no pictures; of shards, say '"),
         (["empty.jsonl", "out"], "empty.jsonl: no pictures. "),
         (["in", "out", "--per-shard", "2"], "--per-shard is for --as shards"),
+        (["in", "out", "--format", "jpeg", "--depth", "16"], "JPEG holds 8 bits a channel"),
+        (["in", "out", "--format", "png", "--quality", "90"], "PNG has no quality"),
         (["in", "-"], "expected a path"),
         (["in", "nosuch://bucket"], "nosuch"),
         (["in", "out", "--weights", "gone.safetensors"], "no such file"),

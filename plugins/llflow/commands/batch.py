@@ -225,6 +225,10 @@ def _recipe(
     from llflow.network.precision import precision_on
     from llflow.picture import files
 
+    if chosen.format:  # what no picture could be written with
+        output = {"bits": chosen.bits, "quality": chosen.quality}
+        pixel = files.Picture(torch.zeros(3, 1, 1))
+        files.require_fits("", pixel, file_format=chosen.format, **output)
     if engine == "local":
         device = device_of(device).type
     elif device == "auto":  # a cluster's machines may have what this one hasn't
