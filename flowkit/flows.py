@@ -424,9 +424,10 @@ class _Composed:
         if not self.places:
             return self.of(after(self.channels, ()))
         if any(size % 2**levels for size in self.places):
+            fewer = ", or fewer levels" if levels > 1 else ""
             raise ValueError(
                 f"{self.who}: expected places that are multiples of {2**levels}, for {levels} "
-                f"squeezes, got {self.places}; crop or pad them, or fewer levels"
+                f"squeezes, got {self.places}; crop or pad them{fewer}"
             )
 
         def level(channels: int, places: Shape, left: int) -> Chain:

@@ -28,12 +28,19 @@ def guided(module: Module, weight: float) -> Module:
         weight: w; 0 changes nothing, 1 is much.
 
     Raises:
+        TypeError: the module is none, such as a flow whose condition is given; or w is no number.
         ValueError: there is no conditional transformer inside, or one with a `forward` of its own,
             the condition is bound already, or w isn't a finite number.
 
     Ho & Salimans, Classifier-free diffusion guidance, 2022, arXiv:2207.12598; for flows, Zhai et
     al., TarFlow, 2024, arXiv:2412.06329, §2.5.
     """
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"guided: expected a flow or a bijection, got {type(module).__name__} (guided first, "
+            "then given)"
+        )
+    require_real("guided", weight=weight)
     if not math.isfinite(weight):
         raise ValueError(f"guided: expected a finite weight, got {weight}")
     if any(isinstance(part, HoldsCondition) for part in module.modules()):

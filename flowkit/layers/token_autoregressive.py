@@ -20,6 +20,7 @@ from flowkit.contract import (
     require_at_least,
     require_bool,
     require_channels,
+    require_real,
     wide,
     zero_logdet,
 )
@@ -56,7 +57,7 @@ class TokenAutoregressive(WithNet):
         cond_channels: D of the condition (B, D), or (B, D, *S') with places of its own; 0 for none.
 
     Raises:
-        TypeError: the net is another.
+        TypeError: the net is another, or `parallel` isn't a number.
         ValueError: `parallel` is negative; or, on use, input or condition has another shape.
 
     Zhai et al., Normalizing flows are capable generative models (TarFlow), 2024, arXiv:2412.06329,
@@ -79,8 +80,11 @@ class TokenAutoregressive(WithNet):
         require_at_least(self, "channels", channels, 1)
         require_at_least(self, "cond_channels", cond_channels, 0)
         require_bool(self, reverse=reverse)
-        if parallel is not None and not parallel >= 0:
-            raise ValueError(f"TokenAutoregressive: expected parallel >= 0, got {parallel}")
+        if parallel is not None:
+            # True would be a tolerance of 1.
+            require_real(self, parallel=parallel)
+            if not parallel >= 0:
+                raise ValueError(f"TokenAutoregressive: expected parallel >= 0, got {parallel}")
         self.channels, self.reverse, self.parallel = channels, reverse, parallel
         self.how = require_elementwise(self, how)
         self.cond_channels = cond_channels

@@ -137,6 +137,7 @@ def test_no_latent_of_a_multiscale_flow_is_lost():
             r"glow: expected the condition as a vector \(5,\), or one of places \(4, 4\) or \(2, 2",
         ),
         (lambda: flows.glow((3, 6, 8)), "glow: expected places that are multiples of 4"),
+        (lambda: flows.flowplusplus((3, 5, 8)), r"for 1 squeezes, got .*; crop or pad them$"),
         (lambda: flows.realnvp(2, steps=0), "realnvp: expected steps as an integer >= 1, got 0"),
         (lambda: flows.flowplusplus(2, hidden=4.0), "flowplusplus: expected hidden as an int"),
         (

@@ -441,6 +441,7 @@ def test_turning_keeps_lengths_and_products_of_equal_distance():
             r"condition with at most 2 axes of places, as x has, got \(1, 3, 2, 2, 2\)",
         ),
         (lambda: TokenAutoregressive(2, parallel=-1.0), ValueError, "parallel >= 0, got -1.0"),
+        (lambda: TokenAutoregressive(2, parallel=True), TypeError, "a real number, got bool"),
         (
             lambda: TokenAutoregressive(2, lambda a, b, **_: Transformer(a, b)),
             TypeError,
@@ -454,6 +455,8 @@ def test_turning_keeps_lengths_and_products_of_equal_distance():
             "expected a Transformer with cond_channels",
         ),
         (lambda: guided(flows.nsf(2), math.nan), ValueError, "finite weight, got nan"),
+        (lambda: guided(flows.nsf(2), "1"), TypeError, "weight as a real number, got str"),
+        (lambda: guided(flows.nsf(2).given(), 1.0), TypeError, "got GivenFlow .guided first"),
         (
             lambda: guided(tarflow(cond=3).bijection.given(draw(1, 3)), 1.0),
             ValueError,
