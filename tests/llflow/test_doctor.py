@@ -30,6 +30,16 @@ def test_what_is_here(llflow):
         assert part in text
 
 
+@pytest.mark.parametrize(("allowed", "said"), [(1, False), (3, True), (99, True)])
+def test_no_more_threads_than_processors(llflow, monkeypatch, allowed, said):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"num_physical_cores": 8})
+    monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda _: range(allowed), raising=False)
+    _, text, _ = llflow("doctor")
+    assert (f"OMP_NUM_THREADS={min(allowed, 8)}\n" in text) == said
+
+
 @pytest.mark.parametrize("kind", optional.EXTRAS)
 def test_what_is_missing_is_named(llflow, monkeypatch, kind):
     extra = optional.EXTRAS[kind]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -174,12 +175,14 @@ def _suggested(device: torch.device) -> dict[str, str]:
 
     from llflow.network.precision import precision_on
 
-    cores = torch.cpu.get_capabilities().get("num_physical_cores")
+    # Of those that the machine has, this process may be held to few.
+    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    cores = min(torch.cpu.get_capabilities().get("num_physical_cores") or 0, len(allowed(0)))
     suggested = {
         "--device": device.type,
         "--precision": precision_on(device, "auto"),
     }
-    if device.type == "cpu" and cores and torch.get_num_threads() < cores:
+    if device.type == "cpu" and torch.get_num_threads() < cores:
         suggested["OMP_NUM_THREADS"] = str(cores)
     return suggested
 
@@ -217,7 +220,11 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     lines += [f"            {name}: {how}" for name, how in found["extras"].items() if how]
     lines += [f"weights     {name} {digest}" for name, digest in sorted(found["weights"].items())]
     lines.append(
-        "suggested   " + " ".join(f"{name} {value}" for name, value in found["suggested"].items())
+        "suggested   "
+        + " ".join(
+            f"{name}{' ' if name[0] == '-' else '='}{value}"
+            for name, value in found["suggested"].items()
+        )
     )
     return [shown(line) for line in lines]
 
