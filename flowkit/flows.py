@@ -87,7 +87,7 @@ def nsf(
     bound: float = 5.0,
 ) -> Flow:
     """Neural spline flow: `steps` × (ActNorm, linear map, coupling by rational-quadratic splines),
-    behind a shift and a scale that the condition alone decides.
+    behind an ActNorm, a shift and a scale that the condition alone decides.
 
     Beyond ±`bound` the splines are the identity; the ActNorms bring the data within. The linear
     maps of a vector begin as a turn of the order of its channels, which leaves the edges of boxes
@@ -111,7 +111,8 @@ def nsf(
         layer = partial(_coupling, flow.channels, flow.places, net, how, number)
         return [*_mixed(flow.channels, weight), *flow.on(flow.places, layer)]
 
-    first = flow.on(flow.places, centred) if flow.entries else []
+    # Without it a net's shift and scale would move by steps that fit no unit of the data.
+    first = [ActNorm(flow.channels), *flow.on(flow.places, centred)] if flow.entries else []
     return flow.of(Chain(*first, *_repeated(steps, step)))
 
 

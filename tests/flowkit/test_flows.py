@@ -149,3 +149,20 @@ def test_no_latent_of_a_multiscale_flow_is_lost():
 def test_it_refuses_in_words(make, words):
     with pytest.raises((TypeError, ValueError), match=words):
         make()
+
+
+def test_a_spline_flow_with_a_condition_learns_alike_in_any_unit():
+    torch.manual_seed(0)
+    x, cond = torch.randn(64, 2).double(), torch.randn(64, 1).double()
+
+    def gradients(scale, shift):
+        torch.manual_seed(0)
+        flow = flows.nsf(2, 1, steps=1).double()
+        initialize(flow, scale * x + shift, cond)
+        flow.log_prob(scale * x + shift, cond).mean().backward()
+        return [p.grad for p in flow.bijection.layers[1].net.parameters()]
+
+    expected = gradients(1, 0)
+    assert any(gradient.abs().max() > 1e-3 for gradient in expected)
+    # Rounding of x near 1e4 in float64, relative to a deviation of 0.1: 1e-11, and 100 for sums.
+    torch.testing.assert_close(gradients(0.1, 1e4), expected, rtol=1e-9, atol=1e-9)
