@@ -157,7 +157,7 @@ def test_shards(as_shards, recipe, tmp_path):
     made = results(tmp_path / "out")
     assert len(lines) == 6
     if not as_shards:
-        assert made == bright
+        assert made == {f"train-{name > '0002.png':d}/{name}": bright[name] for name in bright}
         return
     assert list(made) == ["train-0.tar", "train-1.tar"]
     held = members_of(made["train-1.tar"])
@@ -337,7 +337,17 @@ def test_odd_members_of_a_shard(recipe, tmp_path):
         "0.png#2": "the shard has this name twice",
         "../out.png": "expected a name below OUT, without '.', '..' and empty parts",
     }
-    assert list(results(tmp_path / "out")) == ["0.png"]
+    assert list(results(tmp_path / "out")) == ["x/0.png"]
+
+
+def test_shards_with_the_same_names_give_each_its_files(recipe, tmp_path):
+    for number, name in enumerate(["a.tar", "b.tar", ".batch.tar"]):
+        (tmp_path / name).write_bytes(tar_of({"0.png": dark(number)}))
+    lines, _ = batch(tmp_path / "*.tar", tmp_path / "out", recipe, as_shards=False)
+    assert [line["reason"] for line in lines] == [".batch/ has the record", None, None]
+    made = results(tmp_path / "out")
+    assert list(made) == ["a/0.png", "b/0.png"] == [line["target"] for line in lines[1:]]
+    assert made["a/0.png"] != made["b/0.png"]
 
 
 def test_in_an_object_store(recipe, memory):

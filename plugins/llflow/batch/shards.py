@@ -105,7 +105,7 @@ def _streamed(file: IO[bytes], part: Part, size: int, folder: Path) -> Iterator[
             if member.isdir():
                 continue
             name = member.name.removeprefix("./")
-            item = _item(name, member, part.file_format, seen, taken) if is_picture(name) else None
+            item = _item(name, member, part, seen, taken) if is_picture(name) else None
             if item is None and not member.isfile():
                 continue
             share = min(1.0, (member.offset_data + member.size) / size) if size else 1.0
@@ -115,11 +115,13 @@ def _streamed(file: IO[bytes], part: Part, size: int, folder: Path) -> Iterator[
 def _item(
     name: str,
     member: tarfile.TarInfo,
-    file_format: str | None,
+    part: Part,
     seen: set[str],
     taken: dict[str, str],
 ) -> Item:
-    key, target = name, result_of(name, file_format)
+    key, target = name, result_of(name, part.file_format)
+    if part.result is None:  # other shards may have the same names
+        target = f"{part.name}/{target}"
     if name in seen:
         key = next(k for n in range(2, len(seen) + 3) if (k := f"{name}#{n}") not in seen)
         problem = "the shard has this name twice"
@@ -128,7 +130,7 @@ def _item(
     else:
         problem = None if member.isfile() else "it is a link, not a file"
     seen.add(key)
-    return Item(key, "", target, problem or fault_of(name))
+    return Item(key, "", target, problem or fault_of(name) or fault_of(target))
 
 
 def _extracted(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> Path:
