@@ -48,6 +48,13 @@ def test_the_node_makes_pictures_bright(node):
         assert torch.equal(one.movedim(-1, 0), llflow.enhance(model, other.movedim(-1, 0)))
 
 
+def test_the_node_keeps_alpha(node):
+    dark = 0.2 * torch.rand(1, 16, 24, 4, generator=torch.Generator().manual_seed(0))
+    bright = called(node, dark)
+    assert torch.equal(bright[..., 3], dark[..., 3])
+    assert torch.equal(bright[..., :3], called(node, dark[..., :3]))
+
+
 def test_the_nodes_settings_are_llflows(node):
     dark = 0.2 * torch.rand(1, 16, 24, 3, generator=torch.Generator().manual_seed(0))
     assert torch.equal(called(node, dark, strength=0.0), dark)

@@ -35,13 +35,15 @@ class Brighten:
     def brighten(
         self, image: Tensor, weights: str, brightness: float, strength: float
     ) -> tuple[Tensor]:
-        """Dark pictures (B, H, W, 3) in [0, 1] -> bright ones, likewise."""
+        """Dark pictures (B, H, W, 3) in [0, 1] -> bright ones, likewise; a fourth channel, as
+        nodes for cut-outs have it, stays as it is."""
         model = llflow.load(weights).fold()
         bright = [
             llflow.enhance(model, dark, brightness=brightness, strength=strength)
-            for dark in image.clamp(0, 1).movedim(-1, 1)
+            for dark in image[..., :3].clamp(0, 1).movedim(-1, 1)
         ]
-        return (torch.stack(bright).movedim(1, -1),)
+        alpha = image[..., 3:]
+        return (torch.cat([torch.stack(bright).movedim(1, -1).to(alpha.device), alpha], -1),)
 
 
 NODE_CLASS_MAPPINGS = {"LLFlowBrighten": Brighten}
