@@ -200,6 +200,11 @@ class Training:
         total, samples = 0.0, 0
         for rows in batches:
             loss = -self.log_prob(rows).mean()
+            if not loss.requires_grad:
+                raise ValueError(
+                    f"fit: expected {type(self.density).__name__} to give log-densities with a "
+                    "gradient, got some without (detach, item, numpy and torch.no_grad lose it)"
+                )
             if self.descent.step(loss):
                 total, samples = total + loss.item() * len(rows), samples + len(rows)
             bar.update()

@@ -317,6 +317,10 @@ def test_a_module_of_ones_own_is_trained_if_it_needs_no_initialisation(tmp_path)
         quick(model, x)
     with pytest.raises(ValueError, match=r"each of 64 samples from Elbo, shape \(64,\), got \(\)"):
         quick(Elbo(summed=True), x, initialized=True)
+    lost = Elbo()
+    lost.forward = torch.no_grad()(lost.forward)
+    with pytest.raises(ValueError, match="expected Elbo to give log-densities with a gradient"):
+        quick(lost, x, initialized=True)
 
 
 def test_a_bar_shows_the_losses(capsys):
