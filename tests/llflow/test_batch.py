@@ -497,6 +497,8 @@ def test_sources_that_are_none(tmp_path):
         sources.source_of(str(tmp_path / "gone.jsonl"), None, to_shards=False)
     with pytest.raises(UsageError, match="taken for pictures"):
         sources.require_apart(str(tmp_path), str(tmp_path / "out"))
+    with pytest.raises(UsageError, match="taken for pictures"):
+        sources.require_apart(str(tmp_path), f"file://{tmp_path}/out")
     sources.require_apart(str(tmp_path / "out"), str(tmp_path / "out2"))
 
 

@@ -7,12 +7,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from llflow.batch import manifest
 from llflow.batch.folder import Folder
 from llflow.batch.manifest import Manifest
 from llflow.batch.part import Item, Part
-from llflow.batch.place import Place, is_address, opened
+from llflow.batch.place import Place, opened, reached
 from llflow.batch.shards import Shards, split
 from llflow.errors import UsageError
 
@@ -51,9 +52,10 @@ def require_apart(source: str, out: str) -> None:
         if "/" not in names:
             return
     inner, outer = (
-        path if is_address(path) else os.path.realpath(path) for path in (out, source.rstrip("/"))
+        os.path.realpath(there) if isinstance(there := reached(path), Path) else path
+        for path in (out, source)
     )
-    if f"{inner.rstrip('/')}/".startswith(f"{outer}/"):
+    if f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/"):
         raise UsageError(f"{out}: lies in {source}, where results would be taken for pictures")
 
 
