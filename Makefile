@@ -14,7 +14,7 @@ VENV ?= .venv
 PYTHON ?= python3
 HOURS ?= 1.3
 RUN ?= runs/tiny
-SPLIT ?= tiny
+SPLIT ?= tiny440
 BIN = $(VENV)/bin
 
 BENCHMARKS = lines flow_step samples memory enhance enhance_precision training_step training_throughput cost

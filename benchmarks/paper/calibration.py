@@ -1,6 +1,7 @@
 """Where the flow is unsure, is it wrong? `llflow uncertainty` against the true error.
 
-python benchmarks/paper/calibration.py --data LOL/our485 --split tiny --scenes scene_clusters.json
+python benchmarks/paper/calibration.py --data LOL/our485 --split tiny440
+    --weights tiny440 --scenes scene_clusters.json
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
         "calibration",
         "How well the spread of samples tells where the result is wrong, and the predicted spread "
         "of exposures how far that is off.",
-        "--data LOL/our485 --split tiny --scenes scene_clusters.json",
+        "--data LOL/our485 --split tiny440 --weights tiny440 --scenes scene_clusters.json",
     )
     experiment.add_weights(parser)
     ranking.add_scenes(parser)

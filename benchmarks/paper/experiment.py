@@ -16,7 +16,7 @@ from torch import Tensor
 
 from llflow import data
 from llflow.atomic import write_atomically
-from llflow.commands.options import device_of, read_split, shown
+from llflow.commands.options import device_of, read_split, require_unseen, shown
 from llflow.errors import UsageError
 from llflow.network import checkpoint
 from llflow.network.model import LLFlow
@@ -135,6 +135,7 @@ def limited(files: Sequence[data.PairFiles], limit: int | None) -> list[data.Pai
 
 def load(args: argparse.Namespace, weights: str) -> LLFlow:
     """Weights on the device, made cheap; frozen, but a picture's gradient passes through."""
+    require_unseen([weights], args.split)
     return checkpoint.load(weights).to(device_of(args.device)).fold()
 
 

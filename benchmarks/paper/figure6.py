@@ -1,6 +1,7 @@
 """Does the latent hold the brightness? (Fig. 6: a constant is added to it)
 
-python benchmarks/paper/figure6.py --data LOL/our485 --split tiny --picture examples/rocket.jpg
+python benchmarks/paper/figure6.py --data LOL/our485 --split tiny440
+    --weights tiny440 --picture examples/rocket.jpg
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
         "figure6",
         "Mean brightness of the result against a constant from -0.4 to 0.4 that is added to the "
         "latent.",
-        "--data LOL/our485 --split tiny --picture examples/rocket.jpg",
+        "--data LOL/our485 --split tiny440 --weights tiny440 --picture examples/rocket.jpg",
     )
     experiment.add_weights(parser)
     parser.add_argument(

@@ -1,6 +1,6 @@
 """Does the likelihood's gradient find the damaged half of a picture? (Fig. 8)
 
-python benchmarks/paper/figure8.py --data LOL/our485 --split tiny
+python benchmarks/paper/figure8.py --data LOL/our485 --split tiny440 --weights tiny440
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
         "figure8",
         "The gradient activation map of pictures whose one half is the reference and whose other "
         "half is damaged: by default the dark picture's histogram equalisation, which is noisy.",
-        "--data LOL/our485 --split tiny",
+        "--data LOL/our485 --split tiny440 --weights tiny440",
     )
     experiment.add_weights(parser)
     parser.add_argument(

@@ -1,6 +1,7 @@
 """How often does `llflow score` put the cleaner of two pictures first?
 
-python benchmarks/paper/ranking.py --data LOL/our485 --split tiny --scenes scene_clusters.json
+python benchmarks/paper/ranking.py --data LOL/our485 --split tiny440
+    --weights tiny440 --scenes scene_clusters.json
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
         "ranking",
         "How often the cleaner of two pictures scores lower: of references of held-out pairs, and "
         "of scikit-image's photographs, darkened.",
-        "--data LOL/our485 --split tiny --scenes scene_clusters.json",
+        "--data LOL/our485 --split tiny440 --weights tiny440 --scenes scene_clusters.json",
     )
     experiment.add_weights(parser)
     add_scenes(parser)

@@ -1,6 +1,6 @@
 """Does the likelihood tell noise from a change of brightness, where l1 can't? (Table 4)
 
-python benchmarks/paper/table4.py --data LOL/our485 --split tiny
+python benchmarks/paper/table4.py --data LOL/our485 --split tiny440 --weights tiny440
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
         "table4",
         "Negative log-likelihood and l1 of references, of references with another brightness, and "
         "of noisy references, given the dark pictures.",
-        "--data LOL/our485 --split tiny",
+        "--data LOL/our485 --split tiny440 --weights tiny440",
     )
     experiment.add_weights(parser)
     parser.add_argument(

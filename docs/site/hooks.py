@@ -16,6 +16,7 @@ OUTSIDE = {
     "CONTRIBUTING.md": "contributing.md",
     "examples/README.md": "examples.md",
     "plugins/llflow/weights/tiny.md": "weights/tiny.md",
+    "plugins/llflow/weights/tiny440.md": "weights/tiny440.md",
 }
 """Where files that aren't in docs/ are on the site: pages, the pictures of results, examples."""
 for picture in (ROOT / "benchmarks/results").rglob("*.png"):

@@ -676,7 +676,7 @@ def test_help_imports_no_torch(command):
         ("llflow enhance --sk", ["--skip-existing"]),
         ("llflow train --device c", ["cpu", "cuda"]),
         ("llflow train --learning", ["--learning-rate"]),
-        ("llflow evaluate --weights ti", ["tiny"]),
+        ("llflow evaluate --weights ti", ["tiny", "tiny440"]),
     ],
 )
 def test_completion(typed, expected):

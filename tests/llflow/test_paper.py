@@ -474,7 +474,8 @@ def test_bad_input_is_told_in_one_line(
         (figure8, ["--picture", __file__, __file__], "not a picture"),
         (table5, ["--lpips-trunk", __file__], "test_paper.py"),
         (table5, ["--learning-rate", "nan"], "learning_rate"),
-        (table5, ["--split", "tiny"], "aren't in the data"),
+        (table4, ["--split", "tiny440", "--weights", "tiny440"], "aren't in the data"),
+        (table5, ["--split", "tiny440"], "aren't in the data"),
     ],
 )
 def test_bad_options_fail_in_one_line(module, options, message, pairs_folder, tmp_path, capsys):

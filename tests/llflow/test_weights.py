@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from llflow import TINY, enhance, load
+from llflow.commands.options import require_unseen
 from llflow.enhancement import bracket
+from llflow.errors import UsageError
 from llflow.evaluation import metrics
 from llflow.network import checkpoint
 from llflow.picture import files, preprocess, retinex
@@ -43,6 +45,13 @@ def test_weights_come_with_sum_card_and_split(name):
         assert word in card
     split = json.loads((checkpoint.DEFAULTS / f"{name}.split.json").read_text())
     assert not set(split["training"]) & set(split["validation"])
+
+
+def test_only_what_has_not_seen_held_out_pictures_is_judged_by_them():
+    require_unseen(["tiny440", "mine.safetensors"], "tiny440")
+    require_unseen(["tiny"], "runs/mine/split.json")
+    with pytest.raises(UsageError, match="tiny was trained on what tiny440 held out"):
+        require_unseen(["tiny440", "tiny"], "tiny440")
 
 
 @pytest.mark.parametrize(("path", "brighter"), [(DUSK, 0.05), (DARK, 0.25)])

@@ -14,6 +14,7 @@ from llflow.commands.options import (
     data_option,
     device_of,
     precision_option,
+    require_unseen,
     sampling,
     shown,
     temperature_of,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 examples:
-  llflow evaluate --data LOL/our485 --split tiny
+  llflow evaluate --data LOL/our485 --split tiny440 --weights tiny440
   llflow evaluate --data LOL/eval15 --weights mine.safetensors --json all.json
   llflow evaluate --data PAIRS --weights tiny --weights mine.safetensors
 """
@@ -75,10 +76,11 @@ def command(
     from llflow.network import checkpoint
     from llflow.network.precision import precision_on
 
+    weights = weights or (checkpoint.DEFAULT,)
+    require_unseen(weights, asked.split)
     names = asked.names()
     pairs = data.find_pairs(folder)
     files = pairs if names is None else data.named(pairs, names)
-    weights = weights or (checkpoint.DEFAULT,)
     folders = {shown(name): save / _folder(name) for name in weights} if save else {}
 
     def make() -> tuple[Iterable[Scene], dict[str, Any]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
+
+from llflow.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -284,6 +286,25 @@ def read_split(name: str) -> dict[str, list[str]]:
 
     shipped = checkpoint.DEFAULTS / f"{name}.split.json"
     return data.read_split(shipped if shipped.exists() else Path(name))
+
+
+def require_unseen(weights: Iterable[str], split: str | None) -> None:
+    """Refuse shipped weights on pictures that a shipped split held out and they have seen.
+
+    Raises:
+        UsageError: they have, so what they make of them says nothing of other pictures.
+    """
+    from llflow.network import checkpoint
+
+    if split not in checkpoint.shipped():
+        return
+    held_out = {*read_split(split)["validation"]}
+    for name in weights:
+        if name in checkpoint.shipped() and held_out & {*read_split(name)["training"]}:
+            raise UsageError(
+                f"{name} was trained on what {split} held out, and can't be judged by it; "
+                f"--weights {split} can"
+            )
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
