@@ -27,7 +27,7 @@ def spline(dims: int, cond: int) -> Density:
     for _ in range(2 * density.STEPS):
         given = {"cond": 0, "cond_shape": (cond,)} if cond else {}
         flow.append(
-            FrEIA.modules.AllInOneBlock, subnet_constructor=net, permute_soft=dims > 2, **given
+            FrEIA.modules.AllInOneBlock, subnet_constructor=net, permute_soft=dims > 1, **given
         )
 
     def log_prob(x: Tensor, cond: Tensor | None) -> Tensor:

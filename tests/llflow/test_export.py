@@ -401,3 +401,14 @@ def test_the_authors_network_is_exported_and_tried(tmp_path):
     pytest.importorskip("onnxscript", reason="needs flowkit[onnx]")
     pytest.importorskip("onnxruntime", reason="needs flowkit[onnx]")
     assert exporting.save(random_model(NANO), tmp_path / "nano.onnx") < TOLERANCE
+
+
+def test_nothing_is_replaced_unless_asked(tmp_path):
+    """Also a file that came while the graph was made."""
+    path = tmp_path / "a.onnx"
+    path.write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        tried.written(path, b"new", 0.0, overwrite=False)
+    assert path.read_bytes() == b"mine"
+    tried.written(path, b"new", 0.0, overwrite=True)
+    assert path.read_bytes() == b"new"

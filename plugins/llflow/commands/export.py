@@ -75,7 +75,7 @@ def command(weights: str | None, overwrite: bool, **files: Path | None) -> None:
     }
     model = checkpoint.load(weights or checkpoint.DEFAULT)
     for form, path in targets.items():
-        difference = ways[form](model, path)
+        difference = ways[form](model, path, overwrite=overwrite)
         click.echo(
             f"{shown(path)}: {path.stat().st_size / 1e6:.1f} MB, within {difference:.1g} of the "
             "model's results"

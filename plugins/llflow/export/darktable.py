@@ -23,7 +23,7 @@ SIDES = [4096, 3072, 2048]  # of the squares that darktable cuts: the largest fo
 _ID = re.compile(rf"{TASK}(-[a-z0-9]+)+")
 
 
-def save(model: LLFlow, path: Path) -> float:
+def save(model: LLFlow, path: Path, *, overwrite: bool = False) -> float:
     """Write a package that darktable (from 5.6 on) imports, which appears whole or not at all.
 
     The graph is that of `onnx.save`, under the names that darktable asks for, and tried as that is.
@@ -31,6 +31,7 @@ def save(model: LLFlow, path: Path) -> float:
     Args:
         model: on the CPU.
         path: its name without .dtmodel is the model's id in darktable, see `id_of`.
+        overwrite: replace a file that is there.
 
     Returns:
         The largest difference from `llflow.enhance` that was seen, at most 1e-4.
@@ -39,6 +40,7 @@ def save(model: LLFlow, path: Path) -> float:
         UsageError: the name can't be an id.
         ModuleNotFoundError: a package isn't there; the message says how to get it.
         NotTheSame: the graph's pictures are others than the model's.
+        FileExistsError: a file is there that may not be overwritten.
         OSError: folder or disk refuses.
     """
     name = id_of(path)
@@ -46,7 +48,7 @@ def save(model: LLFlow, path: Path) -> float:
     folded = model.fold()
     graph = onnx.graph_of(folded, NAMES)
     difference = tried.pictures(folded, onnx.running(graph))
-    return tried.written(path, package_of(name, graph), difference)
+    return tried.written(path, package_of(name, graph), difference, overwrite=overwrite)
 
 
 def id_of(path: Path) -> str:

@@ -25,7 +25,7 @@ SEEN = (61, 90)  # height and width while exporting: neither is a multiple of 8
 PICTURE = "float32 (1, 3, H, W), RGB in [0, 1], any height and width"
 
 
-def save(model: LLFlow, path: Path) -> float:
+def save(model: LLFlow, path: Path, *, overwrite: bool = False) -> float:
     """Write `llflow.enhance` at temperature 0 as an ONNX file, which appears whole or not at all.
 
     Its input "dark" is (1, 3, H, W) float32, RGB in [0, 1], of any size; its output "bright" is
@@ -34,6 +34,8 @@ def save(model: LLFlow, path: Path) -> float:
 
     Args:
         model: on the CPU.
+        path: where to.
+        overwrite: replace a file that is there.
 
     Returns:
         The largest difference from `llflow.enhance` that was seen, at most 1e-4.
@@ -41,21 +43,26 @@ def save(model: LLFlow, path: Path) -> float:
     Raises:
         ModuleNotFoundError: a package isn't there; the message says how to get it.
         NotTheSame: the graph's pictures are others than the model's.
+        FileExistsError: a file is there that may not be overwritten.
         OSError: folder or disk refuses.
     """
     require_packages()
     folded = model.fold()
     content = graph_of(folded)
-    return tried.written(path, content, tried.pictures(folded, running(content)))
+    return tried.written(
+        path, content, tried.pictures(folded, running(content)), overwrite=overwrite
+    )
 
 
-def save_encoding(model: LLFlow, path: Path) -> float:
+def save_encoding(model: LLFlow, path: Path, *, overwrite: bool = False) -> float:
     """Write the flow's other direction likewise: "dark" and "bright", of one size, to "z",
     "logdet" and "bits", see `Encoding`. Arguments, errors and result are those of `save`."""
     require_packages()
     folded = model.fold()
     content = encoding_graph_of(folded)
-    return tried.written(path, content, tried.encodings(folded, running(content)))
+    return tried.written(
+        path, content, tried.encodings(folded, running(content)), overwrite=overwrite
+    )
 
 
 def require_packages() -> None:

@@ -17,7 +17,7 @@ SEEN = (61, 90)  # height and width while exporting: neither is a multiple of 8
 LEAST = 9  # an eighth of less is one place, of which PyTorch makes another program
 
 
-def save(model: LLFlow, path: Path) -> float:
+def save(model: LLFlow, path: Path, *, overwrite: bool = False) -> float:
     """Write `llflow.enhance` at temperature 0 as a program for `torch.export.load`, which appears
     whole or not at all.
 
@@ -26,12 +26,15 @@ def save(model: LLFlow, path: Path) -> float:
 
     Args:
         model: on the CPU.
+        path: where to.
+        overwrite: replace a file that is there.
 
     Returns:
         The largest difference from `llflow.enhance` that was seen, at most 1e-4.
 
     Raises:
         NotTheSame: the program's pictures are others than the model's.
+        FileExistsError: a file is there that may not be overwritten.
         OSError: folder or disk refuses.
     """
     folded = model.fold()
@@ -41,7 +44,7 @@ def save(model: LLFlow, path: Path) -> float:
         torch.export.save(program_of(folded), buffer)
     buffer.seek(0)
     run = torch.export.load(buffer).module()
-    return tried.written(path, buffer.getvalue(), tried.pictures(folded, run))
+    return tried.written(path, buffer.getvalue(), tried.pictures(folded, run), overwrite=overwrite)
 
 
 def program_of(folded: LLFlow) -> ExportedProgram:

@@ -61,11 +61,12 @@ def encoded(model: LLFlow, dark: Tensor, bright: Tensor) -> tuple[Tensor, Tensor
     return z, logdet, -log_prob / (z.numel() * math.log(2))
 
 
-def written(path: Path, content: bytes, difference: float) -> float:
+def written(path: Path, content: bytes, difference: float, *, overwrite: bool) -> float:
     """Write what was tried, and say how far it is from the model.
 
     Raises:
         NotTheSame: that is more than 1e-4, or NaN; nothing is written.
+        FileExistsError: a file is there that may not be overwritten.
         OSError: folder or disk refuses.
     """
     if not difference <= TOLERANCE:
@@ -73,7 +74,7 @@ def written(path: Path, content: bytes, difference: float) -> float:
             f"{path}: expected results within {TOLERANCE:g} of the model's, got {difference:.2g}; "
             "nothing is written"
         )
-    write_atomically(path, lambda file: file.write(content))
+    write_atomically(path, lambda file: file.write(content), overwrite=overwrite)
     return difference
 
 
