@@ -1,5 +1,5 @@
-"""FrEIA's flow: it has no splines, so affine couplings with random rotations (of two numbers,
-permutations), twice as many; and the same blocks as Glow."""
+"""FrEIA's flow: it has no splines, so affine couplings with random rotations, twice as many; and
+the same blocks as Glow."""
 
 from __future__ import annotations
 
