@@ -102,6 +102,9 @@ class ConvAttentionNet(Conditioner):
             h = block(h, angle, added)
         return self.last(h)
 
+    def extra_repr(self) -> str:
+        return f"heads={self.blocks[0].attention.heads}, axes={self.axes}"  # pyright: ignore
+
 
 def _tokens(h: Tensor) -> Tensor:
     """(B, C, *S) -> (B, T, C), T = ∏ S."""
