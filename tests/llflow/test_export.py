@@ -19,6 +19,8 @@ from llflow.export.whole import Whole, conditions
 from llflow.network import checkpoint
 from llflow.picture import preprocess, retinex
 
+pytestmark = pytest.mark.xdist_group("export")  # one process makes the graph for all
+
 TOLERANCE = 1e-4  # the export's promise; what it takes is rounding, some 1e-6 in float32
 SIZES = [(61, 90), (64, 96), (33, 57), (100, 37), (1, 1), (1, 9), (9, 7), (16, 8)]
 
@@ -320,12 +322,14 @@ def loaded_program(lean, tmp_path_factory):
     return torch.export.load(path).module()
 
 
+@pytest.mark.slow
 def test_the_program_makes_the_same(loaded_program, lean):
     sizes = [picture(*size) for size in SIZES if min(size) >= program.LEAST]
     for dark in (*sizes, PICTURES["night and a lamp"], PICTURES["bright"], PICTURES["black"]):
         assert difference(loaded_program(dark[None])[0], dark, lean) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_program_refuses_what_is_too_small(loaded_program):
     with pytest.raises(AssertionError, match="9"):
         loaded_program(torch.rand(1, 3, 8, 20))
@@ -338,7 +342,9 @@ def test_the_command(llflow, weights, exported, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "graph_of", lambda *arguments: exported.read_bytes())
     monkeypatch.setattr(exporting, "encoding_graph_of", lambda model: b"encoding")
     monkeypatch.setattr(exporting, "running", lambda content: None)
-    monkeypatch.setattr(program, "save", lambda model, path: path.write_bytes(b"program") * 0.0)
+    monkeypatch.setattr(
+        program, "save", lambda model, path, **_: path.write_bytes(b"program") * 0.0
+    )
     for way in ("pictures", "encodings"):
         monkeypatch.setattr(tried, way, lambda model, run: 1e-6)
     folder = tmp_path / "new"
