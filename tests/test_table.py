@@ -15,6 +15,7 @@ import pictures
 import pytest
 import run
 import simulators
+import splines
 import tables
 import torch
 import wheels
@@ -87,7 +88,7 @@ def test_a_classifier_tells_apart_what_differs():
     assert found == pytest.approx(0.75, abs=6 * (0.75 * 0.25 / 300) ** 0.5)
 
 
-FLOWS = densities.PEERS
+FLOWS = splines.FLOWS
 
 
 @pytest.mark.parametrize("name", FLOWS)

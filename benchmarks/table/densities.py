@@ -9,25 +9,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import of_flowkit
-import of_freia
-import of_nflows
-import of_normflows
-import of_zuko
 import torch
 from likelihood import Training, score, train
-from part import Build, Part
+from part import Part
+from splines import FLOWS
 from toys import TOYS
 
 DRAWS, TEST = 20_000, 50_000
 TRAINING = Training(epochs=25, batch=512, rate=3e-3)
-PEERS: dict[str, Build] = {
-    "flowkit": of_flowkit.spline,
-    "zuko": of_zuko.spline,
-    "nflows": of_nflows.spline,
-    "normflows": of_normflows.spline,
-    "FrEIA": of_freia.spline,
-}
 
 
 def measure(task: str, peer: str, seed: int, quick: bool) -> dict[str, Any]:
@@ -36,7 +25,7 @@ def measure(task: str, peer: str, seed: int, quick: bool) -> dict[str, Any]:
     torch.manual_seed(seed)
     x, test = toy.draw(200 if quick else DRAWS), toy.draw(200 if quick else TEST)
     torch.manual_seed(seed)
-    density = PEERS[peer](2, 0)
+    density = FLOWS[peer](2, 0)
     mean, deviation = x.mean(0), x.std(0)
     trained = train(density, (x - mean) / deviation, None, how)
     # -log q(x) - (-log p(x)), each sample against itself, whose mean errs less than either's.
@@ -45,4 +34,4 @@ def measure(task: str, peer: str, seed: int, quick: bool) -> dict[str, Any]:
     return {"value": above, **asdict(trained)}
 
 
-PART = Part("densities", {toy: list(PEERS) for toy in TOYS}, measure, looked_at=frozenset({0}))
+PART = Part("densities", {toy: list(FLOWS) for toy in TOYS}, measure, looked_at=frozenset({0}))

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import of_flowkit
-import of_nflows
-import of_normflows
-import of_zuko
 import torch
 from density import Density
 from likelihood import Trained, Training, score, train
-from part import Build
 from simulators import SIMULATORS, Simulator
+from splines import SPLINES
 from torch import Tensor
 
 SIMULATIONS = 10_000
 TRAINING = Training(epochs=40, batch=512, rate=4e-3)
-PEERS: dict[str, Build] = {
-    "flowkit": of_flowkit.spline,
-    "zuko": of_zuko.spline,
-    "nflows": of_nflows.spline,
-    "normflows": of_normflows.spline,
-}
 
 
 @dataclass(frozen=True)
@@ -57,7 +47,7 @@ def learned(task: str, peer: str, seed: int, quick: bool) -> Posterior:
     parameters = simulator.prior(200 if quick else SIMULATIONS)
     data = simulator.data(parameters)
     torch.manual_seed(seed)
-    density = PEERS[peer](parameters.shape[1], data.shape[1])
+    density = SPLINES[peer](parameters.shape[1], data.shape[1])
     of_parameters, of_data = ((x.mean(0), x.std(0)) for x in (parameters, data))
     trained = train(
         density, _standardized(parameters, of_parameters), _standardized(data, of_data), how

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 from c2st import c2st
-from inference import PEERS, learned
+from inference import learned
 from likelihood import Diverged
 from part import Part
 from references import OBSERVATIONS, reference
 from simulators import SIMULATORS, Simulator
+from splines import SPLINES
 from torch import Tensor
 
 
@@ -51,5 +52,5 @@ def within(simulator: Simulator, draw: Callable[[int], Tensor], count: int) -> t
 
 
 PART = Part(
-    "posteriors", {task: list(PEERS) for task in SIMULATORS}, measure, looked_at=frozenset({0})
+    "posteriors", {task: list(SPLINES) for task in SIMULATORS}, measure, looked_at=frozenset({0})
 )

@@ -10,9 +10,10 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from inference import PEERS, SIMULATIONS, learned
+from inference import SIMULATIONS, learned
 from part import Part
 from simulators import SIMULATORS
+from splines import SPLINES
 
 
 def measure(task: str, peer: str, seed: int, quick: bool) -> dict[str, Any]:
@@ -24,5 +25,5 @@ def measure(task: str, peer: str, seed: int, quick: bool) -> dict[str, Any]:
 
 
 PART = Part(
-    "simulations", {task: list(PEERS) for task in SIMULATORS}, measure, looked_at=frozenset({0})
+    "simulations", {task: list(SPLINES) for task in SIMULATORS}, measure, looked_at=frozenset({0})
 )

@@ -16,26 +16,15 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import of_flowkit
-import of_freia
-import of_nflows
-import of_normflows
-import of_zuko
 import torch
 from likelihood import Training, score, train
-from part import Build, Part
+from part import Part
 from sklearn import datasets
+from splines import FLOWS
 from torch import Tensor
 from wheels import wheel
 
 TRAINING = Training(epochs=100, batch=64, rate=2e-3)
-PEERS: dict[str, Build] = {
-    "flowkit": of_flowkit.spline,
-    "zuko": of_zuko.spline,
-    "nflows": of_nflows.spline,
-    "normflows": of_normflows.spline,
-    "FrEIA": of_freia.spline,
-}
 Table = tuple[Tensor, Tensor | None]
 
 
@@ -87,7 +76,7 @@ def measure(task: str, peer: str, seed: int, quick: bool) -> dict[str, Any]:
     scaled, unit = _standardized(x, rows)
     given = None if cond is None else _standardized(cond, rows)[0]
     torch.manual_seed(seed)
-    density = PEERS[peer](x.shape[1], 0 if given is None else given.shape[1])
+    density = FLOWS[peer](x.shape[1], 0 if given is None else given.shape[1])
 
     def of(rows: Tensor) -> tuple[Tensor, Tensor | None]:
         return scaled[rows], None if given is None else given[rows]
@@ -107,6 +96,6 @@ ALONE = ("diabetes", "housing")
 """One number each, of which FrEIA has no map but an affine one."""
 PART = Part(
     "tables",
-    {task: [p for p in PEERS if task not in ALONE or p != "FrEIA"] for task in TABLES},
+    {task: [p for p in FLOWS if task not in ALONE or p != "FrEIA"] for task in TABLES},
     measure,
 )
