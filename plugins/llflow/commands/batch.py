@@ -20,6 +20,7 @@ from llflow.commands.options import (
     device_of,
     device_option,
     light,
+    max_pixels_option,
     output,
     precision_option,
     preset_option,
@@ -109,13 +110,7 @@ examples:
 @weights_option
 @device_option
 @precision_option("auto", "")
-@click.option(
-    "--max-pixels",
-    type=FROM_ONE,
-    show_default="120 million",
-    metavar="N",
-    help="Refuse larger pictures.",
-)
+@max_pixels_option("120 million")
 @click.option(
     "--max-memory",
     type=Bytes(),

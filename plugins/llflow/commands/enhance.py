@@ -16,13 +16,13 @@ import click
 
 from llflow.commands import films
 from llflow.commands.options import (
-    FROM_ONE,
     PATH,
     STREAM_OR_PATH,
     Bytes,
     device_of,
     device_option,
     light,
+    max_pixels_option,
     output,
     precision_option,
     preset_option,
@@ -78,13 +78,7 @@ examples:
 @weights_option
 @device_option
 @precision_option("auto", "")
-@click.option(
-    "--max-pixels",
-    type=FROM_ONE,
-    show_default="120 million",
-    metavar="N",
-    help="Refuse larger pictures.",
-)
+@max_pixels_option("120 million")
 @click.option(
     "--max-memory",
     type=Bytes(),

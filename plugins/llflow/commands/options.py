@@ -261,6 +261,16 @@ def precision_option(default: str, help: str) -> Decorator:
     )
 
 
+def max_pixels_option(default: str) -> Decorator:
+    return click.option(
+        "--max-pixels",
+        type=FROM_ONE,
+        show_default=default,
+        metavar="N",
+        help="Refuse larger pictures.",
+    )
+
+
 def device_of(name: str) -> torch.device:
     import torch
 

@@ -8,6 +8,7 @@ from llflow.commands.options import (
     FROM_ONE,
     device_of,
     device_option,
+    max_pixels_option,
     precision_option,
     weights_option,
 )
@@ -57,13 +58,7 @@ examples:
     metavar="N",
     help="Refuse larger files.",
 )
-@click.option(
-    "--max-pixels",
-    type=FROM_ONE,
-    show_default="50 million",
-    metavar="N",
-    help="Refuse larger pictures.",
-)
+@max_pixels_option("50 million")
 @click.option(
     "--max-seconds",
     type=FROM_ONE,
