@@ -47,11 +47,15 @@ def test_weights_come_with_sum_card_and_split(name):
     assert not set(split["training"]) & set(split["validation"])
 
 
-def test_only_what_has_not_seen_held_out_pictures_is_judged_by_them():
+def test_only_what_has_not_seen_held_out_pictures_is_judged_by_them(tmp_path):
     require_unseen(["tiny440", "mine.safetensors"], "tiny440")
     require_unseen(["tiny"], "runs/mine/split.json")
     with pytest.raises(UsageError, match="tiny was trained on what tiny440 held out"):
         require_unseen(["tiny440", "tiny"], "tiny440")
+    copy = tmp_path / "mine.safetensors"
+    copy.write_bytes(checkpoint.file_of("tiny").read_bytes())
+    with pytest.raises(UsageError, match=r"mine\.safetensors was trained on what tiny440 held out"):
+        require_unseen([str(copy)], "tiny440")
 
 
 @pytest.mark.parametrize(("path", "brighter"), [(DUSK, 0.05), (DARK, 0.25)])

@@ -299,7 +299,8 @@ def read_split(name: str) -> dict[str, list[str]]:
 
 
 def require_unseen(weights: Iterable[str], split: str | None) -> None:
-    """Refuse shipped weights on pictures that a shipped split held out and they have seen.
+    """Refuse shipped weights, by name or by a file of the same bytes, on pictures that a shipped
+    split held out and they have seen.
 
     Raises:
         UsageError: they have, so what they make of them says nothing of other pictures.
@@ -309,8 +310,11 @@ def require_unseen(weights: Iterable[str], split: str | None) -> None:
     if split not in checkpoint.shipped():
         return
     held_out = {*read_split(split)["validation"]}
+    files = {checkpoint.digest(checkpoint.file_of(name)): name for name in checkpoint.shipped()}
     for name in weights:
-        if name in checkpoint.shipped() and held_out & {*read_split(name)["training"]}:
+        file = checkpoint.file_of(name)
+        known = files.get(checkpoint.digest(file)) if file.is_file() else None
+        if known and held_out & {*read_split(known)["training"]}:
             raise UsageError(
                 f"{name} was trained on what {split} held out, and can't be judged by it; "
                 f"--weights {split} can"
